@@ -1,0 +1,17 @@
+"""RePaint: training-free inpainting with diffusion models, in JAX and Flax."""
+
+from repaint_jax.denoisers import Denoiser, noise_from_v, noise_from_x0
+from repaint_jax.repaint import inpaint, inpaint_batch, trajectory
+from repaint_jax.resampling import ResampleSchedule
+from repaint_jax.schedules import NoiseSchedule
+
+__all__ = [
+    "Denoiser",
+    "NoiseSchedule",
+    "ResampleSchedule",
+    "inpaint",
+    "inpaint_batch",
+    "noise_from_v",
+    "noise_from_x0",
+    "trajectory",
+]

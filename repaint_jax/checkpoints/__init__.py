@@ -1,0 +1,17 @@
+"""Files to models and back."""
+
+from repaint_jax.checkpoints.guided_diffusion import (
+    load_guided_diffusion,
+    load_guided_diffusion_classifier,
+)
+from repaint_jax.checkpoints.native import load, load_about, save
+from repaint_jax.checkpoints.parameters import CheckpointError
+
+__all__ = [
+    "CheckpointError",
+    "load",
+    "load_about",
+    "load_guided_diffusion",
+    "load_guided_diffusion_classifier",
+    "save",
+]

@@ -1,0 +1,142 @@
+"""The project's own format: one safetensors file that knows its architecture.
+
+Its header carries one JSON string under `repaint_jax`:
+
+    {"format": "repaint_jax", "version": 1, "architecture": "UNet", "config": {...}, "about": {...}}
+
+`config` rebuilds the network; `about` is whatever belongs to the weights: the noise schedule they
+were trained with, the licence, the data. The tensors are the network's parameters under their own
+names, such as `down.1.0.norm_in.scale`.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from repaint_jax.checkpoints.parameters import (
+    CheckpointError,
+    abstract_model,
+    check_shapes,
+    fill,
+    named_parameters,
+    parameter_shapes,
+)
+from repaint_jax.models.classifier import EncoderUNet
+from repaint_jax.models.unet import UNet
+
+_VERSION = 1
+_ARCHITECTURES = {"UNet": UNet, "EncoderUNet": EncoderUNet}
+
+
+def save(path: str | Path, model: Any, *, dtype: DTypeLike | None = None, **about: Any) -> None:
+    """Writes a model; the file appears whole or not at all.
+
+    Args:
+        path: the file, usually `.safetensors`.
+        model: a network of `repaint_jax.models`.
+        dtype: in which weights are stored, as float16 for half the size; None keeps float32.
+        **about: facts that JSON can hold; `load_about` returns them.
+
+    Raises:
+        TypeError: for another model, or facts that JSON cannot hold.
+        FloatingPointError: if a weight is too large for `dtype`.
+    """
+    architecture = type(model).__name__
+    if _ARCHITECTURES.get(architecture) is not type(model):
+        raise TypeError(f"expected one of {', '.join(_ARCHITECTURES)}; got {architecture}")
+    header = {
+        "format": "repaint_jax",
+        "version": _VERSION,
+        "architecture": architecture,
+        "config": model.config,
+        "about": about,
+    }
+    metadata = {"repaint_jax": json.dumps(header)}
+    with np.errstate(over="raise"):
+        tensors = {
+            name: np.ascontiguousarray(variable[...], dtype)
+            for name, variable in named_parameters(model).items()
+        }
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors would leave the file to its owner alone
+        save_file(tensors, temporary, metadata)
+        temporary.chmod(mode)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> Any:
+    """Reads a model.
+
+    Args:
+        path: a file that `save` wrote.
+        dtype: in which the model computes; its parameters are float32 whatever the file has.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CheckpointError: if it is damaged, of another program or version, or does not fit.
+    """
+    with _opened(path) as (file, header):
+        name = header["architecture"]
+        if name not in _ARCHITECTURES:
+            raise CheckpointError(
+                f"its architecture is {name!r}; expected one of {', '.join(_ARCHITECTURES)}: "
+                "a newer repaint_jax may know it"
+            )
+        model = abstract_model(_ARCHITECTURES[name], header["config"], dtype=dtype)
+        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        check_shapes(parameter_shapes(model), found)
+        return fill(model, file.get_tensor)
+
+
+def load_about(path: str | Path) -> dict[str, Any]:
+    """Reads the facts that were saved with a model; errors as `load`."""
+    with _opened(path) as (_, header):
+        return header["about"]
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The open file and its header; a CheckpointError that leaves the block names the file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint file at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file, _header(file.metadata())
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: damaged, or not a safetensors file ({error}): copy or download it again"
+        ) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _header(metadata: dict[str, str] | None) -> dict[str, Any]:
+    try:
+        header = json.loads((metadata or {})["repaint_jax"])
+        format_, version = header["format"], header["version"]
+        header["architecture"], header["config"], header["about"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "safetensors, but not written by repaint_jax.save: load it with the loader of its own "
+            "format, then save it"
+        ) from error
+    if format_ != "repaint_jax" or version != _VERSION:
+        raise CheckpointError(
+            f"format {format_!r}, version {version}; expected 'repaint_jax', version {_VERSION}: "
+            "update repaint_jax, or save the file again with this one"
+        )
+    return header

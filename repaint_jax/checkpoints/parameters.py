@@ -1,0 +1,73 @@
+"""A model without weights, the names and shapes it wants, and the filling in.
+
+Every format goes the same way: build the model abstractly from its configuration, compare what
+it wants with what the file has, and put the file's arrays in. No random weights are ever drawn.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+Shape = tuple[int, ...]
+
+
+class CheckpointError(ValueError):
+    """A file that is not, or does not fit, what was to be loaded; one that can say why."""
+
+
+def abstract_model(construct: Callable[..., Any], config: Mapping[str, Any], **more: Any) -> Any:
+    """`construct(**config, **more, rngs=...)` with shapes in the place of weights.
+
+    Raises CheckpointError for a configuration that the architecture does not take.
+    """
+    try:
+        return nnx.eval_shape(lambda: construct(**config, **more, rngs=nnx.Rngs(0)))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the configuration does not make a model: {error}") from error
+
+
+def parameter_shapes(model: Any) -> dict[str, Shape]:
+    """Shapes of a model's parameters by names like `down.1.0.norm_in.scale`."""
+    return {name: tuple(variable.shape) for name, variable in named_parameters(model).items()}
+
+
+def named_parameters(model: Any) -> dict[str, Any]:
+    """The parameters of a model, abstract or not."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {".".join(map(str, path)): variable for path, variable in flat}
+
+
+def fill(model: Any, tensor: Callable[[str], np.ndarray]) -> Any:
+    """The model with `tensor(name)` for each parameter, copied as float32."""
+    graph, state = nnx.split(model)
+
+    def filled(path: tuple[Any, ...], variable: Any) -> Any:
+        # A copy, as jax may otherwise keep pointing into a file's memory map.
+        value = jnp.array(tensor(".".join(map(str, path))), dtype=variable.dtype, copy=True)
+        return variable.replace(value)
+
+    flat = [(path, filled(path, variable)) for path, variable in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def check_shapes(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
+    """Raises one CheckpointError that lists all missing, unexpected and misshapen tensors."""
+    missing = [f"{name} {wanted[name]}" for name in wanted if name not in found]
+    unexpected = [f"{name} {found[name]}" for name in found if name not in wanted]
+    misshapen = [
+        f"{name} is {found[name]}, not {wanted[name]}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    if any(faults.values()):
+        listed = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        raise CheckpointError(f"the tensors do not fit the architecture: {listed}")
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

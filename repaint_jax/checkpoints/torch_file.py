@@ -1,0 +1,192 @@
+"""Reads a state dict that `torch.save` wrote, without torch and without running anything in it.
+
+Such a file is a zip of one pickle, `data.pkl`, and one entry `data/KEY` of raw bytes per storage.
+The pickle may name any Python function; this reader knows the few that rebuild tensors, and
+refuses a file that names another. Storages are mapped, not read: memory is taken up only as
+tensors are used, and given back with the last tensor of a storage.
+"""
+
+import collections
+import io
+import pickle
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from repaint_jax.checkpoints.parameters import CheckpointError
+
+_RESAVE = "re-save it with torch.save(model.state_dict(), path) in torch 1.6 or later"
+
+_STORAGES = {
+    "DoubleStorage": np.dtype(np.float64),
+    "FloatStorage": np.dtype(np.float32),
+    "HalfStorage": np.dtype(np.float16),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype(np.int64),
+    "IntStorage": np.dtype(np.int32),
+    "ShortStorage": np.dtype(np.int16),
+    "CharStorage": np.dtype(np.int8),
+    "ByteStorage": np.dtype(np.uint8),
+    "BoolStorage": np.dtype(np.bool_),
+}
+
+
+def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the state dict of a `.pt` or `.pth` file.
+
+    A file that keeps its only state dict one level down, as {"state_dict": {...}, "step": 1} does,
+    is read as well.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Arrays by name, read-only and mapped from the file where it is not compressed: the file
+        must stay as it is while they live.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CheckpointError: if it is damaged, in another format, contains code, or anything else than
+            one state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint file at {path}")
+    _check_format(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"checksum of {damaged}")
+            content = _StateReader(path, archive).load()
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise CheckpointError(
+            f"{path} is truncated or damaged ({error}): download or copy it again, or {_RESAVE}"
+        ) from error
+    return _state_dict(path, content)
+
+
+def _check_format(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(b"PK"):
+        return
+    if start.startswith(b"\x80"):
+        raise CheckpointError(f"{path} is in torch's legacy format, before 1.6: {_RESAVE}")
+    raise CheckpointError(
+        f"{path} is not a torch file, which would be a zip; it starts with {start!r}: "
+        f"download it again, or {_RESAVE}"
+    )
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, np.ndarray]:
+    """The one state dict in `content`, at the top or one level down."""
+    if _is_state_dict(content):
+        return dict(content)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}; expected a state dict of tensors: {_RESAVE}"
+        )
+    inner = [value for value in content.values() if _is_state_dict(value)]
+    if len(inner) != 1:
+        keys = ", ".join(map(str, list(content)[:8])) or "no key"
+        raise CheckpointError(
+            f"{path} holds {len(inner)} state dicts of tensors, under {keys}; expected one: "
+            "save the one you want with torch.save(checkpoint[KEY], path)"
+        )
+    return dict(inner[0])
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in value.items())
+    )
+
+
+class _StateReader(pickle.Unpickler):
+    """An unpickler for which tensors are arrays and nothing else exists."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise CheckpointError(f"{path} is a zip file but not torch's: {_RESAVE}")
+        super().__init__(io.BytesIO(archive.read(pickles[0])))
+        self.path = path
+        self.archive = archive
+        self.folder = pickles[0].removesuffix("data.pkl")
+        self.swapped = self._byteorder() != sys.byteorder
+        self.storages: dict[str, np.ndarray] = {}
+
+    def _byteorder(self) -> str:
+        record = self.folder + "byteorder"
+        if record not in self.archive.namelist():
+            return "little"
+        return self.archive.read(record).decode()
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            "collections.OrderedDict": collections.OrderedDict,
+            "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+            "torch._utils._rebuild_parameter": _rebuild_parameter,
+        }
+        if f"{module}.{name}" in known:
+            return known[f"{module}.{name}"]
+        if module == "torch" and name in _STORAGES:
+            return name  # a plain string, which a pickle can do nothing with
+        raise CheckpointError(
+            f"{self.path} contains code ({module}.{name}) and is not loaded; "
+            f"expected a state dict of tensors: {_RESAVE}"
+        )
+
+    def persistent_load(self, pid: Any) -> tuple[np.ndarray, np.dtype]:
+        """A storage: its bytes, and what they are."""
+        _, kind, key, _, length = pid
+        dtype = _STORAGES[kind]
+        if key not in self.storages:
+            self.storages[key] = self._storage(f"{self.folder}data/{key}", dtype.itemsize)
+        if self.storages[key].nbytes != length * dtype.itemsize:
+            raise ValueError(f"storage {key} has {self.storages[key].nbytes} bytes")
+        return self.storages[key], dtype
+
+    def _storage(self, entry: str, itemsize: int) -> np.ndarray:
+        info = self.archive.getinfo(entry)
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size == 0:
+            raw = np.frombuffer(self.archive.read(entry), np.uint8)
+        else:
+            offset = _payload_offset(self.path, info)
+            raw = np.memmap(self.path, np.uint8, "r", offset, (info.file_size,))
+        return raw.view(f"u{itemsize}").byteswap().view(np.uint8) if self.swapped else raw
+
+
+def _payload_offset(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where an entry's bytes begin: after a 30-byte header, its name and its extra field."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+    return info.header_offset + 30 + name_length + extra_length
+
+
+def _rebuild_tensor(
+    storage: tuple[np.ndarray, np.dtype],
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    *_: Any,
+) -> np.ndarray:
+    """A view of the storage; offset and strides count elements. NumPy checks the bounds."""
+    raw, dtype = storage
+    size = dtype.itemsize
+    return np.ndarray(shape, dtype, raw, offset * size, [size * stride for stride in strides])
+
+
+def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
+    return data

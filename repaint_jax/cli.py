@@ -1,0 +1,77 @@
+"""From a command line to one function call; every mistake of a user becomes one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from repaint_jax.checkpoints import CheckpointError
+from repaint_jax.experiment import ConfigError
+from repaint_jax.images import ImageError
+
+# What a user can mend. Anything else is a bug of ours and keeps its traceback.
+USER_ERRORS = (ConfigError, CheckpointError, ImageError, OSError)
+
+
+def launch(command: Callable[[ConfigDict, Path], None]) -> None:
+    """Runs `command(config, workdir)` with the flags --config and --workdir."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Configuration file, such as configs/celeba.py. Any field can be overridden: "
+        "--config.mask=expand --config.resampling.num_resamples=10. The file's header tells what "
+        "the fields mean.",
+    )
+    flags.DEFINE_string("workdir", None, "Folder for the results; default out/<config name>.")
+
+    def main(argv: Sequence[str]) -> None:
+        del argv
+        logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
+        config = flags.FLAGS.config
+        workdir = flags.FLAGS.workdir or os.path.join("out", _config_file().stem)
+        try:
+            command(config, Path(workdir))
+        except USER_ERRORS as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print(f"\nstopped; pictures finished so far are in {workdir}", file=sys.stderr)
+            sys.exit(130)
+
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    app.run(main, flags_parser=_parse)
+
+
+def _config_file() -> Path:
+    return Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Parses flags; unlike absl it ends a misspelt config field in one line, too."""
+    try:
+        rest = flags.FLAGS(argv)
+        if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
+            return app.parse_flags_with_usage(list(argv))  # prints and exits
+        if flags.FLAGS.config is None:
+            sys.exit("error: which configuration? Give --config=configs/celeba.py or another file")
+        if len(rest) > 1:
+            sys.exit(f"error: {rest[1]!r} is no flag; flags look like --config.mask=half")
+        if not _config_file().is_file():
+            sys.exit(f"error: --config: there is no file {_config_file()}")
+        len(flags.FLAGS.config)  # an unreadable file shows itself on first use
+    except flags.Error as error:
+        sys.exit(f"error: {_one_line(error)}")
+    except (AttributeError, KeyError, OSError, SyntaxError) as error:
+        sys.exit(f"error: --config: {_one_line(error)}")
+    return rest
+
+
+def _one_line(error: Exception) -> str:
+    """ml_collections nests quotes and breaks lines in its `Did you mean`."""
+    text = str(error).encode().decode("unicode_escape") if "\\n" in str(error) else str(error)
+    return " ".join(text.replace("\\'", "'").strip("'\"").split())

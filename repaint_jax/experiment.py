@@ -1,0 +1,241 @@
+"""From a configuration to its objects, and a run of them. Only this module knows configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from repaint_jax import images, masks, plots
+from repaint_jax.checkpoints import load, load_about, load_guided_diffusion
+from repaint_jax.denoisers import Denoiser
+from repaint_jax.resampling import ResampleSchedule
+from repaint_jax.results import Results
+from repaint_jax.sampling import Task, sample
+from repaint_jax.schedules import SCHEDULES, NoiseSchedule
+
+WEIGHTS = Path(__file__).parent / "weights"  # the models in the box
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be run; the message names the field, the fault and the mend."""
+
+
+def run_inpainting(config: ConfigDict, workdir: Path) -> None:
+    """Inpaints what `config` says and writes everything about it into `workdir`.
+
+    Nothing is written before all inputs have been read and found good.
+
+    Raises:
+        ConfigError, ImageError, CheckpointError, OSError: one line that says what to mend.
+    """
+    for field in ("num_samples", "batch_size"):
+        _at_least_one(config, field)
+    noise, plan = build_schedules(config, _about(config.model))
+    setup = build_model(config.model)
+    tasks = build_tasks(config, setup)
+    _check_sampler(config.sampler)
+    results = Results(workdir)
+    results.save_config(config.to_json_best_effort(indent=2))
+    results.save_inputs(tasks)
+    with _config_errors("config.model"):
+        sampled = sample(
+            tasks,
+            setup.model,
+            noise=noise,
+            resampling=plan,
+            num_samples=config.num_samples,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            on_picture=results.save_sample,
+            **config.sampler,
+        )
+    results.finish(tasks, sampled, plan)
+
+
+def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
+    """Draws the resample schedule of `config` into `workdir`/schedule.png."""
+    _, plan = build_schedules(config, _about(config.model))
+    path = workdir / "schedule.png"
+    plots.plot_schedule(plan, path)
+    print(path)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model and the pictures it takes."""
+
+    model: Denoiser
+    image_size: int
+    channels: int
+
+
+def build_model(config: ConfigDict) -> Setup:
+    """The network of `config.model`."""
+    path = _model_path(config)
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if config.dtype not in dtypes:
+        raise ConfigError(f"config.model.dtype: float32 or bfloat16, not {config.dtype!r}")
+    model: Any
+    if path.suffix == ".safetensors":
+        model = load(path, dtype=dtypes[config.dtype])
+    else:
+        model = load_guided_diffusion(
+            path,
+            num_heads=config.num_heads,
+            num_head_channels=config.num_head_channels,
+            use_new_attention_order=config.use_new_attention_order,
+            dtype=dtypes[config.dtype],
+        )
+    if model.config["num_classes"] is not None:
+        raise ConfigError(
+            f"config.model.path: {path} is class-conditional ({model.config['num_classes']} classes); wrap "
+            "it in Python as model(x, t) with a label of your choice and call inpaint"
+        )
+    size = config.image_size or _about(config).get("image_size")
+    if size is None:
+        raise ConfigError(
+            f"config.model.image_size: {path} does not tell the side of its training pictures; "
+            "set it, for instance --config.model.image_size=256"
+        )
+    if size < 1 or size % model.downsampling:
+        raise ConfigError(
+            f"config.model.image_size: this network takes multiples of {model.downsampling} "
+            f"pixels, not {size}"
+        )
+    return Setup(model, size, model.config["in_channels"])
+
+
+def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, ResampleSchedule]:
+    """The respaced noise schedule and the walk over it.
+
+    Args:
+        config: has the sections `noise` and `resampling`.
+        about: what the model's file says of its training; its noise schedule binds.
+    """
+    trained = about.get("noise", {})
+    asked = {k: config.noise[k] for k in ("kind", "num_train_steps") if config.noise[k] is not None}
+    for field, value in asked.items():
+        if trained.get(field, value) != value:
+            raise ConfigError(
+                f"config.noise.{field}: the model was trained with {trained[field]!r}, and no "
+                f"other schedule fits its weights; remove {value!r}"
+            )
+    used = {**trained, **asked}
+    for field in ("kind", "num_train_steps"):
+        if field not in used:
+            raise ConfigError(
+                f"config.noise.{field}: the model's file does not tell its noise schedule; set "
+                "the one of its training, for instance --config.noise.kind=linear "
+                "--config.noise.num_train_steps=1000"
+            )
+    if used["kind"] not in SCHEDULES:
+        raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {used['kind']!r}")
+    with _config_errors("config.noise"):
+        noise = SCHEDULES[used["kind"]](used["num_train_steps"]).respace(config.noise.num_steps)
+    with _config_errors("config.resampling"):
+        return noise, ResampleSchedule.create(noise.num_steps, **config.resampling)
+
+
+def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
+    """The pictures with their masks, at the size the model takes."""
+    shape = (setup.image_size, setup.image_size)
+    if config.image == "astronaut":
+        paths = [Path("astronaut")]
+        pictures = [images.astronaut(size=shape, channels=setup.channels)]
+        shapes = [images.astronaut().shape[:2]]
+    else:
+        paths = images.find_images(config.image)
+        pictures = [images.load_image(p, size=shape, channels=setup.channels) for p in paths]
+        shapes = [images.image_shape(p) for p in paths]
+    if config.mask in masks.MASKS:
+        # A stream for each picture, so that its mask does not depend on the pictures before it.
+        known = [
+            masks.MASKS[config.mask](shape, np.random.default_rng([config.seed, i]))
+            for i in range(len(paths))
+        ]
+    else:
+        files = images.pair_masks(paths, _find_masks(config.mask))
+        known = [
+            images.load_mask(file, shape, source_shape=source, invert=config.invert_mask)
+            for file, source in zip(files, shapes, strict=True)
+        ]
+    return [
+        Task(name, picture, mask)
+        for name, picture, mask in zip(_names(paths), pictures, known, strict=True)
+    ]
+
+
+def _find_masks(pattern: str) -> list[Path]:
+    """Mask files; a name that is neither a file nor a generator is most likely a typing error."""
+    try:
+        return images.find_images(pattern)
+    except images.ImageError as error:
+        raise ConfigError(
+            f"config.mask: expected one of {', '.join(masks.MASKS)}, or a file or folder: {error}"
+        ) from error
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """A name for each picture's results: its stem, or where that is not unique, its file name."""
+    stems = [path.stem for path in paths]
+    names = [
+        path.name.replace(".", "_") if stems.count(path.stem) > 1 else path.stem for path in paths
+    ]
+    for name, path in zip(names, paths, strict=True):
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"config.image: two pictures are called {path.name}, so that their results would "
+                "overwrite each other; inpaint one folder at a time or rename one"
+            )
+    return names
+
+
+def _model_path(config: ConfigDict) -> Path:
+    """The file that config.model.path names: a path, or a model in the box without its suffix."""
+    boxed = WEIGHTS / f"{config.path}.safetensors"
+    if boxed.is_file():
+        return boxed
+    path = Path(config.path).expanduser()
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
+        raise ConfigError(
+            f"config.model.path: there is no file {path}; give a .safetensors or .pt file, or a "
+            f"model in the box: {names}"
+        )
+    return path
+
+
+def _about(config: ConfigDict) -> dict[str, Any]:
+    """What the model's file says of its training; nothing for a foreign format."""
+    path = _model_path(config)
+    return load_about(path) if path.suffix == ".safetensors" else {}
+
+
+def _at_least_one(config: ConfigDict, field: str) -> None:
+    if config[field] < 1:
+        raise ConfigError(f"config.{field}: at least 1, not {config[field]}")
+
+
+def _check_sampler(config: ConfigDict) -> None:
+    if config.variance not in ("fixed_small", "fixed_large"):
+        raise ConfigError(
+            f"config.sampler.variance: fixed_small or fixed_large, not {config.variance!r}"
+        )
+    if not 0 <= config.eta <= 1:
+        raise ConfigError(f"config.sampler.eta: from 0 (DDIM) to 1 (DDPM), not {config.eta}")
+
+
+@contextmanager
+def _config_errors(section: str) -> Iterator[None]:
+    """Names the configuration's section in what the library says of its values."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{section}: {error}") from error

@@ -1,0 +1,187 @@
+"""The noise schedule: how much noise the diffusion process holds at each timestep.
+
+The forward process adds variance `beta_t` at step t (Ho et al. 2020, Eq. 2 and 4):
+
+    q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I)
+    q(x_t | x_0)     = N(sqrt(ac_t) x_0, (1 - ac_t) I),    ac_t = prod_{s <= t} (1 - beta_s)
+
+Index t runs from 0 (almost clean) to T - 1 (almost pure noise); t = -1 is the clean picture,
+ac_{-1} = 1. A model is trained on all T steps; sampling may visit a subset of them ("respacing"),
+and then `timesteps[t]` is what the network must be told at index t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["NoiseSchedule"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """Betas in float64 and the network time of each index; build it by one of the class methods.
+
+    Attributes:
+        betas: float64[T], the variance added at step t.
+        timesteps: int64[T], what the network is told at index t.
+        num_train_steps: how many steps the network was trained with.
+    """
+
+    betas: Array
+    timesteps: Array
+    num_train_steps: int
+
+    @classmethod
+    def from_betas(cls, betas: Array | list[float]) -> NoiseSchedule:
+        """The schedule with these betas, float[T], each strictly between 0 and 1."""
+        betas = np.array(betas, np.float64)
+        if betas.ndim != 1 or betas.size == 0:
+            raise ValueError(f"betas must be a list of T numbers; got shape {betas.shape}")
+        if not np.all((betas > 0) & (betas < 1)):
+            first = int(np.flatnonzero(~((betas > 0) & (betas < 1)))[0])
+            raise ValueError(
+                f"betas must lie strictly between 0 and 1; betas[{first}] is {betas[first]:g}"
+            )
+        betas.setflags(write=False)
+        return cls(betas, np.arange(betas.size), betas.size)
+
+    @classmethod
+    def linear(
+        cls, num_steps: int, beta_start: float | None = None, beta_end: float | None = None
+    ) -> NoiseSchedule:
+        """Evenly spaced betas (Ho et al. 2020, Sec. 4): 1e-4 to 0.02 at 1000 steps.
+
+        With another number of steps the default ends scale by 1000 / num_steps, as in
+        guided-diffusion, so that the last step is as noisy.
+        """
+        scale = 1000 / _positive(num_steps)
+        start = 1e-4 * scale if beta_start is None else beta_start
+        end = 0.02 * scale if beta_end is None else beta_end
+        return cls.from_betas(np.linspace(start, end, num_steps))
+
+    @classmethod
+    def scaled_linear(
+        cls, num_steps: int, beta_start: float = 0.00085, beta_end: float = 0.012
+    ) -> NoiseSchedule:
+        """Betas whose square roots are evenly spaced (Rombach et al. 2022, latent diffusion)."""
+        return cls.from_betas(
+            np.linspace(beta_start**0.5, beta_end**0.5, _positive(num_steps)) ** 2
+        )
+
+    @classmethod
+    def sigmoid(
+        cls, num_steps: int, beta_start: float = 1e-4, beta_end: float = 0.02
+    ) -> NoiseSchedule:
+        """Betas along a logistic curve over [-6, 6] (Xu et al. 2022, GeoDiff)."""
+        curve = 1 / (1 + np.exp(-np.linspace(-6, 6, _positive(num_steps))))
+        return cls.from_betas(beta_start + (beta_end - beta_start) * curve)
+
+    @classmethod
+    def cosine(cls, num_steps: int, max_beta: float = 0.999) -> NoiseSchedule:
+        """`ac(u) = cos^2(pi/2 (u + .008) / 1.008)` (Nichol & Dhariwal 2021, Eq. 17)."""
+
+        def alpha_bar(u: Array) -> Array:
+            return np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2
+
+        u = np.arange(_positive(num_steps) + 1) / num_steps
+        return cls.from_betas(np.minimum(1 - alpha_bar(u[1:]) / alpha_bar(u[:-1]), max_beta))
+
+    @property
+    def num_steps(self) -> int:
+        """T, the number of timesteps that sampling visits."""
+        return self.betas.size
+
+    @property
+    def alphas(self) -> Array:
+        """float64[T], 1 - beta_t."""
+        return 1 - self.betas
+
+    @property
+    def alphas_cumprod(self) -> Array:
+        """float64[T], ac_t: the share of the picture's variance left at index t."""
+        return np.cumprod(self.alphas)
+
+    def alpha_cumprod_at(self, t: Array | int) -> Array:
+        """ac_t for indices -1 <= t < T, where ac_{-1} = 1 is the clean picture."""
+        return np.append(1.0, self.alphas_cumprod)[np.asarray(t) + 1]
+
+    def respace(self, num_steps: int | str) -> NoiseSchedule:
+        """The schedule that visits only some timesteps, its betas re-derived from alphas_cumprod.
+
+        Args:
+            num_steps: how many, spread evenly (an int or "250"); or a count for each of several
+                equal sections, noisiest last ("10,20,30"); or "ddim25" for DDIM's fixed stride.
+
+        Raises:
+            ValueError: more steps are asked for than there are, or the text is none of these.
+        """
+        keep = _spaced(self.num_steps, num_steps)
+        alphas_cumprod = np.append(1.0, self.alphas_cumprod[keep])
+        betas = 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
+        betas.setflags(write=False)
+        return NoiseSchedule(betas, self.timesteps[keep], self.num_train_steps)
+
+    def diffuse(self, x0: Array, t: int, noise: Array) -> Array:
+        """x_t drawn from q(x_t | x_0), given standard normal `noise` of x0's shape."""
+        ac = float(self.alpha_cumprod_at(t))
+        return ac**0.5 * x0 + (1 - ac) ** 0.5 * noise
+
+
+SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
+    "linear": NoiseSchedule.linear,
+    "scaled_linear": NoiseSchedule.scaled_linear,
+    "sigmoid": NoiseSchedule.sigmoid,
+    "cosine": NoiseSchedule.cosine,
+}
+
+
+def _positive(num_steps: int) -> int:
+    if num_steps < 1:
+        raise ValueError(f"a schedule needs at least 1 step; got {num_steps}")
+    return num_steps
+
+
+def _spaced(total: int, spec: int | str) -> Array:
+    """The sorted indices that `spec` keeps out of range(total), chosen as guided-diffusion does."""
+    text = str(spec).strip()
+    try:
+        if text.startswith("ddim"):
+            return _ddim_spaced(total, int(text.removeprefix("ddim")))
+        counts = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        if str(error).startswith("invalid literal"):
+            raise ValueError(
+                f'steps must be given as 250, "10,20,30" or "ddim25"; got {spec!r}'
+            ) from None
+        raise
+    # Sections of (nearly) equal length, the earlier ones taking the remainder.
+    lengths = [total // len(counts) + (i < total % len(counts)) for i in range(len(counts))]
+    starts = np.cumsum([0, *lengths[:-1]])
+    return np.concatenate(
+        [start + _evenly(n, k) for start, n, k in zip(starts, lengths, counts, strict=True)]
+    )
+
+
+def _evenly(length: int, count: int) -> Array:
+    """`count` indices from 0 to length - 1, both ends included, each rounded half to even."""
+    if not 1 <= count <= length:
+        raise ValueError(
+            f"cannot visit {count} of {length} timesteps: ask for 1 to {length} "
+            "(the schedule's own steps are the most there are)"
+        )
+    stride = 1.0 if count == 1 else (length - 1) / (count - 1)
+    # Summed, not multiplied, since the last digit decides where a position ends in one half.
+    return np.round(np.cumsum([0.0] + [stride] * (count - 1))).astype(int)
+
+
+def _ddim_spaced(total: int, count: int) -> Array:
+    """The first integer stride whose walk over range(total) has exactly `count` stops."""
+    for stride in range(1, total + 1):
+        if len(range(0, total, stride)) == count:
+            return np.arange(0, total, stride)
+    raise ValueError(f"no integer stride visits exactly {count} of {total} timesteps")
