@@ -29,6 +29,8 @@ def launch(command: Callable[[ConfigDict, Path], None]) -> None:
         "the fields mean.",
     )
     flags.DEFINE_string("workdir", None, "Folder for the results; default out/<config name>.")
+    for name in ("config", "workdir"):  # so that --help shows them as the script's own
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def main(argv: Sequence[str]) -> None:
         del argv

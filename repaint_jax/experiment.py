@@ -237,5 +237,5 @@ def _config_errors(section: str) -> Iterator[None]:
     """Names the configuration's section in what the library says of its values."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         raise ConfigError(f"{section}: {error}") from error

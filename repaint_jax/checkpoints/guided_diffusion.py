@@ -169,9 +169,10 @@ def infer_config(
             "this is a classifier; load it with load_guided_diffusion_classifier, and the "
             "diffusion model from its own file"
         )
+    out_channels = _size(shapes, "out.2.weight", 0)
     return {
         **_infer_encoder(shapes, _infer_depth(shapes)),
-        "out_channels": _size(shapes, "out.2.weight", 0),
+        "out_channels": out_channels,
         "num_classes": shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else None,
         "num_heads": 1 if num_heads is None else num_heads,
         "num_head_channels": num_head_channels if num_heads is None else None,
@@ -229,15 +230,22 @@ def _infer_depth(shapes: Mapping[str, Shape]) -> int:
         second_in_block = re.compile(r"output_blocks\.(\d+)\.[12]\.in_layers\.2\.weight")
         doublings = [int(m[1]) for m in map(second_in_block.fullmatch, shapes) if m]
         return min(doublings, default=count - 1)
-    # A classifier's halvings look like its other blocks: find the depth at which levels are
-    # alike in width and attention, and halvings have the width of their level and no attention.
+    return _classifier_depth(blocks)
+
+
+def _classifier_depth(blocks: list[tuple[int, bool] | None]) -> int:
+    """Residual blocks a level, where halvings look like the other blocks and no decoder tells.
+
+    The depth must be one at which the blocks of a level are alike in width and attention, and
+    each halving has the width of its level and no attention.
+    """
+    count = len(blocks)
     fits = []
     for depth in range(1, count):
         levels = [blocks[i : i + depth + 1] for i in range(1, count, depth + 1)]
         halvings = [level.pop() for level in levels[:-1]]
-        alike = all(len({*level}) == 1 and len(level) == depth for level in levels)
-        plain = [(level[0][0], False) for level in levels[:-1] if level[0]]
-        if alike and halvings == plain:
+        alike = all(len(set(level)) == 1 and len(level) == depth for level in levels)
+        if alike and halvings == [(level[0][0], False) for level in levels[:-1] if level[0]]:
             fits.append(depth)
     if len(fits) != 1:
         raise CheckpointError(

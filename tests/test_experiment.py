@@ -1,0 +1,382 @@
+"""From a configuration to a folder of results, and every mistake on the way there."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from repaint_jax.checkpoints import CheckpointError, load, save
+from repaint_jax.experiment import ConfigError, run_inpainting, run_schedule_plot
+from repaint_jax.images import ImageError
+from repaint_jax.models import UNet
+
+ROOT = Path(__file__).parent.parent
+SIDE = 16
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A network of one level, saved with its noise schedule."""
+    model = UNet(
+        model_channels=32,
+        channel_mult=(1,),
+        num_res_blocks=1,
+        attention_resolutions=(),
+        rngs=nnx.Rngs(0),
+    )
+    # A fresh network returns zeros; this one leaves a mark.
+    model.out_conv.bias[...] = jnp.arange(6) / 10
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save(path, model, image_size=SIDE, noise={"kind": "linear", "num_train_steps": 1000})
+    return path
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Two pictures that are no squares, one grey."""
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / "a.png")
+    Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8)).save(folder / "b.png")
+    return folder
+
+
+def load_config(name="celeba"):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config().lock()
+
+
+@pytest.fixture
+def config(tiny, faces):
+    config = load_config()
+    config.update(
+        {
+            "image": str(faces),
+            "num_samples": 2,
+            "batch_size": 3,
+            "model": {"path": str(tiny)},
+            "noise": {"num_steps": "4"},
+            "resampling": {"jump_length": 2, "num_resamples": 2},
+        }
+    )
+    return config
+
+
+def read(path):
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def test_a_run_writes_everything_and_keeps_known_pixels_byte_for_byte(config, tmp_path, capsys):
+    out = tmp_path / "out"
+    run_inpainting(config, out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json", "grid.png", "inpainted", "known_mask", "masked", "metrics.json",
+        "original", "process.gif",
+    ]  # fmt: skip
+    names = [f"{picture}_{sample}.png" for picture in "ab" for sample in range(2)]
+    assert sorted(path.name for path in (out / "inpainted").iterdir()) == names
+    for name in names:
+        picture = read(out / "inpainted" / name)
+        original = read(out / "original" / f"{name[0]}.png")
+        known = read(out / "known_mask" / f"{name[0]}.png") == 255
+        assert picture.shape == original.shape == (SIDE, SIDE, 3)
+        assert np.array_equal(picture[known], original[known])
+        assert not np.array_equal(picture[~known], original[~known])
+        assert known[:, : SIDE // 2].all()
+        assert not known[:, SIDE // 2 :].any()
+        shown = read(out / "masked" / f"{name[0]}.png")
+        assert np.array_equal(shown[known], original[known])
+    assert not np.array_equal(*(read(out / "inpainted" / name) for name in names[:2]))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [(row["picture"], row["sample"]) for row in metrics["pictures"]] == [
+        ("a", 0), ("a", 1), ("b", 0), ("b", 1),
+    ]  # fmt: skip
+    row = metrics["pictures"][0]
+    assert row["psnr_known"] == metrics["mean"]["psnr_known"] == "inf"
+    assert 0 < row["psnr_hole"] < 30
+    assert metrics["calls"] == row["calls"] == 6  # T = 4 and one jump of 2
+    assert metrics["seconds"] > 0
+    assert metrics["compile_seconds"] > 0
+    assert row["seconds_per_call"] == pytest.approx(row["seconds"] / 6)
+    with Image.open(out / "process.gif") as film:
+        assert film.n_frames == 6
+    assert json.loads((out / "config.json").read_text())["num_samples"] == 2
+    progress = capsys.readouterr()
+    assert "12/12" in progress.err  # two batches of six calls
+    assert "grid.png" in progress.out
+
+
+def test_the_same_run_gives_the_same_pictures_whatever_the_batch_size(config, tmp_path):
+    files = {}
+    for name, batch_size in (("once", 3), ("again", 3), ("alone", 1)):
+        config.batch_size = batch_size
+        run_inpainting(config, tmp_path / name)
+        files[name] = [
+            path.read_bytes()
+            for path in sorted((tmp_path / name).rglob("*"))
+            if path.suffix in (".png", ".gif")
+        ]
+        assert len(files[name]) == 12
+    assert files["once"] == files["again"] == files["alone"]
+    config.seed = 1
+    run_inpainting(config, tmp_path / "seed")
+    one, other = (read(tmp_path / name / "inpainted" / "a_0.png") for name in ("once", "seed"))
+    assert not np.array_equal(one, other)
+
+
+def test_mask_files_are_paired_by_name_and_inverted_on_demand(config, tmp_path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    keep = {"a": np.zeros((20, 30), np.uint8), "b": np.zeros((24, 24), np.uint8)}
+    keep["a"][:, 10:] = 255
+    keep["b"][:12] = 255
+    for name, mask in keep.items():
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    config.mask = str(folder)
+    config.num_samples = 1
+    run_inpainting(config, tmp_path / "out")
+    masks = {name: read(tmp_path / "out" / "known_mask" / f"{name}.png") for name in "ab"}
+    # a's file is 20 x 30, cropped to its middle 20 columns: 5 of the hole's 10 remain, of 20.
+    assert (masks["a"] == 0).mean(0).tolist() == [1] * 4 + [0] * 12
+    assert (masks["b"] == 255).mean(1).tolist() == [1] * 8 + [0] * 8
+    config.invert_mask = True
+    run_inpainting(config, tmp_path / "inverted")
+    inverted = read(tmp_path / "inverted" / "known_mask" / "b.png")
+    assert np.array_equal(inverted, 255 - masks["b"])
+
+
+def test_pictures_of_one_stem_keep_their_results_apart(config, faces, tmp_path):
+    Image.new("RGB", (20, 20), "red").save(faces / "a.jpg")
+    config.num_samples = 1
+    run_inpainting(config, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "inpainted").iterdir()) == [
+        "a_jpg_0.png", "a_png_0.png", "b_0.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", ["expand", "alternating_lines", "super_resolution", "wide", "box"])
+def test_every_generated_mask_is_used(config, tmp_path, mask):
+    config.mask = mask
+    config.num_samples = 1
+    run_inpainting(config, tmp_path / "out")
+    known = [read(tmp_path / "out" / "known_mask" / f"{name}.png") == 255 for name in "ab"]
+    assert 0 < known[0].mean() < 1
+    assert np.array_equal(*known) == (mask != "wide")  # random masks differ by picture
+
+
+def test_the_model_in_the_box_belongs_to_the_default_configuration():
+    config = load_config()
+    assert config.image == "astronaut"
+    model = load(ROOT / "repaint_jax" / "weights" / f"{config.model.path}.safetensors")
+    assert model.downsampling == 4
+
+
+def change(config, **fields):
+    with config.unlocked():
+        for name, value in fields.items():
+            section, _, field = name.rpartition("__")
+            if section:
+                config[section][field] = value
+            else:
+                config[name] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"image": "nowhere.png"}, ImageError, "nowhere.png: expected a picture, a folder"),
+        ({"mask": "hlaf"}, ConfigError, "config.mask: expected one of wide, narrow.*hlaf"),
+        ({"num_samples": 0}, ConfigError, "config.num_samples: at least 1, not 0"),
+        ({"batch_size": -1}, ConfigError, "config.batch_size: at least 1, not -1"),
+        ({"model__path": "no/file.pt"}, ConfigError, "no file no/file.pt.*in the box: celeba32"),
+        ({"model__dtype": "float8"}, ConfigError, "config.model.dtype: float32 or bfloat16"),
+        ({"model__image_size": 0}, None, ""),
+        ({"model__image_size": -8}, ConfigError, "config.model.image_size: .* multiples of 1"),
+        ({"noise__num_steps": "1001"}, ConfigError, "config.noise: cannot visit 1001 of 1000"),
+        ({"noise__num_steps": "few"}, ConfigError, "config.noise: steps must be given as 250"),
+        ({"noise__kind": "cosine"}, ConfigError, "trained with 'linear'.*remove 'cosine'"),
+        ({"noise__num_train_steps": 500}, ConfigError, "num_train_steps: .* trained with 1000"),
+        ({"resampling__jump_length": 0}, ConfigError, "config.resampling: jump_length must be"),
+        ({"resampling__num_resamples": 0}, ConfigError, "num_resamples must be at least 1"),
+        ({"sampler__variance": "learned"}, ConfigError, "fixed_small or fixed_large"),
+        ({"sampler__eta": 1.5}, ConfigError, "config.sampler.eta: from 0"),
+    ],
+)
+def test_a_bad_configuration_is_refused_before_anything_is_written(
+    config, tmp_path, fields, error, message
+):
+    out = tmp_path / "out"
+    change(config, **fields)
+    if error is None:  # 0 means: the model's own
+        run_inpainting(change(config, num_samples=1), out)
+        return
+    with pytest.raises(error, match=message) as raised:
+        run_inpainting(config, out)
+    assert "\n" not in str(raised.value)
+    assert not out.exists()
+
+
+def test_bad_pictures_and_masks_are_refused_before_anything_is_written(config, faces, tmp_path):
+    def refused(message, **fields):
+        with pytest.raises((ImageError, ConfigError), match=message) as raised:
+            run_inpainting(change(config.copy_and_resolve_references(), **fields), tmp_path / "out")
+        assert "\n" not in str(raised.value)
+        assert not (tmp_path / "out").exists()
+
+    (tmp_path / "empty").mkdir()
+    refused("none of the 0 files there is a picture", image=str(tmp_path / "empty"))
+    (tmp_path / "text.png").write_text("no picture")
+    refused("text.png: not a picture", image=str(tmp_path / "text.png"))
+    whole = (faces / "a.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    refused("cut.png: the picture cannot be decoded", image=str(tmp_path / "cut.png"))
+    Image.new("L", (10, 40)).save(tmp_path / "tall.png")
+    refused("tall.png: a mask needs the aspect ratio", mask=str(tmp_path / "tall.png"))
+    Image.new("L", (30, 20), 255).save(tmp_path / "full.png")
+    one = str(faces / "a.png")
+    refused("full.png: the mask has no hole", image=one, mask=str(tmp_path / "full.png"))
+    (tmp_path / "masks").mkdir()
+    for name in ("x.png", "y.png"):
+        Image.new("L", (30, 20)).save(tmp_path / "masks" / name)
+    refused("a.png, b.png: no mask of that name", mask=str(tmp_path / "masks"))
+
+
+def test_bad_checkpoints_are_refused(config, tiny, tmp_path):
+    whole = tiny.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(CheckpointError, match=r"cut.safetensors: damaged"):
+        run_inpainting(change(config, model__path=str(tmp_path / "cut.safetensors")), tmp_path)
+
+
+def test_a_checkpoint_that_tells_no_schedule_or_size_asks_for_them(config, tmp_path):
+    path = ROOT / "tests" / "golden" / "adm_tiny.pt"
+    change(config, model__path=str(path), model__num_heads=4)
+    with pytest.raises(ConfigError, match=r"config.noise.kind: .* --config.noise.kind=linear"):
+        run_inpainting(config, tmp_path / "out")
+    change(config, noise__kind="linear", noise__num_train_steps=1000)
+    with pytest.raises(ConfigError, match=r"config.model.image_size: .* side of its training"):
+        run_inpainting(config, tmp_path / "out")
+    change(config, model__image_size=18)
+    with pytest.raises(ConfigError, match="multiples of 4 pixels, not 18"):
+        run_inpainting(config, tmp_path / "out")
+    change(config, model__image_size=16, noise__kind="quadratic")
+    with pytest.raises(ConfigError, match="one of linear, scaled_linear, sigmoid, cosine"):
+        run_inpainting(config, tmp_path / "out")
+    change(config, noise__kind="linear", num_samples=1)
+    run_inpainting(config, tmp_path / "out")
+    assert (tmp_path / "out" / "grid.png").is_file()
+
+
+def test_class_conditional_models_are_sent_to_python(config, tmp_path):
+    path = ROOT / "tests" / "golden" / "adm_classcond_newattn.pt"
+    change(config, model__path=str(path), model__num_head_channels=16)
+    change(config, model__use_new_attention_order=True, model__image_size=16)
+    change(config, noise__kind="linear", noise__num_train_steps=1000)
+    with pytest.raises(ConfigError, match="class-conditional"):
+        run_inpainting(config, tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_sampling(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run_inpainting(config, tmp_path / "file" / "out")
+
+
+def test_weights_that_blow_up_say_so(config, tiny, tmp_path):
+    model = load(tiny)
+    model.out_conv.bias[...] = jnp.full(6, jnp.nan)
+    path = tmp_path / "nan.safetensors"
+    save(path, model, image_size=SIDE, noise={"kind": "linear", "num_train_steps": 1000})
+    with pytest.raises(ConfigError, match="no longer finite after 1 network calls"):
+        run_inpainting(change(config, model__path=str(path)), tmp_path / "out")
+
+
+def test_two_pictures_of_one_name_are_refused(config, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / "many" / folder).mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / "many" / folder / "face.png")
+    with pytest.raises(ConfigError, match=r"two pictures are called face.png"):
+        run_inpainting(change(config, image=str(tmp_path / "many" / "*" / "*.png")), tmp_path)
+
+
+def test_the_schedule_is_drawn(config, tmp_path, capsys):
+    run_schedule_plot(config, tmp_path / "out")
+    assert read(tmp_path / "out" / "schedule.png").shape[1] > 1000
+    assert "schedule.png" in capsys.readouterr().out
+
+
+# The scripts themselves, as a user starts them.
+
+
+def script(name, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{name}.py", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
+
+
+def test_the_script_runs_and_names_its_folder_after_the_configuration(
+    config, tiny, faces, tmp_path
+):
+    done = script(
+        "inpaint",
+        f"--config={ROOT / 'configs' / 'celeba.py'}",
+        f"--config.model.path={tiny}",
+        f"--config.image={faces / 'a.png'}",
+        "--config.noise.num_steps=3",
+        "--config.num_samples=1",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "celeba" / "grid.png").is_file()
+    assert done.stdout.strip().endswith(os.path.join("out", "celeba", "grid.png"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "error: which configuration?"),
+        (("--config=nothing.py",), "error: --config: there is no file nothing.py"),
+        (("--config=CELEBA", "--config.num_sample=3"), 'Did you mean "num_samples"'),
+        (("--config=CELEBA", "--config.noise.num_stepz=3"), 'Did you mean "num_steps"'),
+        (("--config=CELEBA", "--config.seed=abc"), "--config.seed=abc"),
+        (("--config=CELEBA", "--workdri=x"), "Did you mean: workdir"),
+        (("--config=CELEBA", "mask=half"), "'mask=half' is no flag"),
+        (("--config=CELEBA", "--config.image=nowhere"), "error: nowhere: expected a picture"),
+        (("--config=BROKEN",), "error: --config:"),
+    ],
+)
+def test_mistakes_on_the_command_line_end_in_one_line(tmp_path, arguments, message):
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
+    files = {"CELEBA": ROOT / "configs" / "celeba.py", "BROKEN": tmp_path / "broken.py"}
+    for short, file in files.items():
+        arguments = [argument.replace(short, str(file)) for argument in arguments]
+    done = script("inpaint", *arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_helps(tmp_path):
+    done = script("plot_schedule", "--help", cwd=tmp_path)
+    assert "--config" in done.stdout
+    assert "--workdir" in done.stdout
+    assert "Draws the resample schedule" in done.stdout
