@@ -42,7 +42,7 @@ def launch(command: Callable[[ConfigDict, Path], None]) -> None:
         except USER_ERRORS as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
-            print(f"\nstopped; pictures finished so far are in {workdir}", file=sys.stderr)
+            print(f"\nstopped; what was finished is in {workdir}", file=sys.stderr)
             sys.exit(130)
 
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -44,7 +44,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     results = Results(workdir)
     results.save_config(config.to_json_best_effort(indent=2))
     results.save_inputs(tasks)
-    with _config_errors("config.model"):
+    with config_errors("config.model"):
         sampled = sample(
             tasks,
             setup.model,
@@ -137,9 +137,9 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
             )
     if used["kind"] not in SCHEDULES:
         raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {used['kind']!r}")
-    with _config_errors("config.noise"):
+    with config_errors("config.noise"):
         noise = SCHEDULES[used["kind"]](used["num_train_steps"]).respace(config.noise.num_steps)
-    with _config_errors("config.resampling"):
+    with config_errors("config.resampling"):
         return noise, ResampleSchedule.create(noise.num_steps, **config.resampling)
 
 
@@ -233,7 +233,7 @@ def _check_sampler(config: ConfigDict) -> None:
 
 
 @contextmanager
-def _config_errors(section: str) -> Iterator[None]:
+def config_errors(section: str) -> Iterator[None]:
     """Names the configuration's section in what the library says of its values."""
     try:
         yield

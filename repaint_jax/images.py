@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -29,7 +30,9 @@ class ImageError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
-def load_image(path: PathLike, *, size: int | Shape | None = None, channels: int = 3) -> np.ndarray:
+def load_image(
+    path: PathLike | BinaryIO, *, size: int | Shape | None = None, channels: int = 3
+) -> np.ndarray:
     """Reads a picture of any kind, upright.
 
     EXIF rotation is applied; 16-bit grey (65535 = white) and float grey (1 = white, or 255
@@ -37,7 +40,7 @@ def load_image(path: PathLike, *, size: int | Shape | None = None, channels: int
     their first frame; colour profiles are ignored, as they were for the models' training data.
 
     Args:
-        path: the file.
+        path: the file, or one that is open.
         size: (height, width), or the side of a square. The picture is cropped centrally to this
             aspect ratio and resized; one that fits already comes back byte for byte.
         channels: 3 for colour, 1 for grey.
@@ -287,7 +290,7 @@ def _as_array(picture: Image.Image, size: int | Shape | None, channels: int) -> 
     return np.array(picture).reshape(picture.height, picture.width, channels)
 
 
-def _read(path: PathLike) -> Image.Image:
+def _read(path: PathLike | BinaryIO) -> Image.Image:
     """The first frame of a file, upright, as L, RGB or RGBA."""
     try:
         with warnings.catch_warnings():
@@ -317,7 +320,7 @@ def _read(path: PathLike) -> Image.Image:
         ) from error
 
 
-def _to_8_bits(picture: Image.Image, path: PathLike) -> Image.Image:
+def _to_8_bits(picture: Image.Image, path: PathLike | BinaryIO) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
         return Image.fromarray(_scale_to_8_bits(np.asarray(picture), path))
     if picture.has_transparency_data:
@@ -325,7 +328,7 @@ def _to_8_bits(picture: Image.Image, path: PathLike) -> Image.Image:
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
-def _scale_to_8_bits(values: np.ndarray, path: PathLike) -> np.ndarray:
+def _scale_to_8_bits(values: np.ndarray, path: PathLike | BinaryIO) -> np.ndarray:
     """Deep grey to uint8, rounded: see `load_image`."""
     white = 65535
     if values.dtype.kind == "f":

@@ -1,0 +1,82 @@
+"""The state of a run on disk, through orbax: a checkpoint is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from repaint_jax.training.step import TrainState
+
+__all__ = ["Checkpoints"]
+
+_MARGIN = 1.1  # of a checkpoint's files over its arrays
+
+
+class Checkpoints:
+    """The last few states of a run, in `folder`/STEP."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        """Makes the folder if need be; `keep` is how many states stay."""
+        self.folder = folder.absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            ),
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """The last step that was saved."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Writes a state, then removes the oldest."""
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(_as_dict(state)))
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The last state that was saved, or `like`, a state of the same shapes and devices.
+
+        Raises:
+            ValueError: the state on disk is that of another network.
+        """
+        if self.latest is None:
+            return like
+        wanted = _as_dict(like)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        found = self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))
+        return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+
+    def check_room(self, state: TrainState) -> None:
+        """Writes and removes as many bytes as a checkpoint has.
+
+        Raises:
+            OSError: they cannot be written: the disk is full, or the folder read-only.
+        """
+        size = int(_MARGIN * sum(array.nbytes for array in jax.tree.leaves(state)))
+        probe = self.folder / f".probe.{os.getpid()}"
+        block = bytes(1 << 20)
+        try:
+            with probe.open("wb") as file:
+                for start in range(0, size, len(block)):
+                    file.write(block[: size - start])
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(
+                f"{self.folder}: a checkpoint of {size / 1e6:.0f} MB cannot be written there "
+                f"({error.strerror}): make room, or choose another --workdir"
+            ) from error
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _as_dict(state: TrainState) -> dict[str, Any]:
+    """Arrays by path: orbax keeps dictionaries best."""
+    leaves, _ = jax.tree.flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in leaves}
