@@ -91,7 +91,8 @@ def load_data(
     Warns:
         UserWarning: which pictures were skipped because they cannot be read.
     """
-    paths = sorted(Path(name) for name in glob.glob(os.path.expanduser(data)))
+    path = Path(data).expanduser()
+    paths = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
     if len(paths) == 1 and paths[0].suffix == ".npz":
         pictures = _fitted(_read_npz(paths[0]), shape)
     else:
@@ -196,29 +197,28 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
         if not pictures:
             raise DataError(told)
         warnings.warn(f"skipped: {told}", stacklevel=2)
-    return np.stack(pictures)
+    return np.array(pictures, np.uint8).reshape(-1, *shape)
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    """uint8[N, H, W, C or 1] from an npz."""
+    """uint8[N, H, W, C] from an npz."""
     try:
         with np.load(path) as arrays:
-            names = [name for name in ARRAY_NAMES if name in arrays] or arrays.files
-            if names != arrays.files[:1] and names[0] not in ARRAY_NAMES:
-                raise DataError(
-                    f"{path}: holds {', '.join(arrays.files)}; name the pictures 'images'"
-                )
-            pictures = arrays[names[0]]
-    except (zipfile.BadZipFile, EOFError, IndexError) as error:
-        raise DataError(f"{path}: no npz with arrays in it, or damaged ({error})") from error
+            names = arrays.files
+            name = next((name for name in ARRAY_NAMES if name in names), names[0])
+            pictures = arrays[name]
+    except (zipfile.BadZipFile, EOFError, IndexError, ValueError) as error:
+        raise DataError(f"{path}: not an npz with arrays, or damaged: write it again") from error
+    if name not in ARRAY_NAMES and len(names) > 1:
+        raise DataError(f"{path}: holds {', '.join(names)}; call the pictures 'images'")
     if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4) or 0 in pictures.shape:
         raise DataError(
-            f"{path}: {names[0]} is {pictures.dtype}{list(pictures.shape)}; expected "
+            f"{path}: {name} is {pictures.dtype}{list(pictures.shape)}; expected "
             "uint8[N, H, W] or uint8[N, H, W, C], values 0 to 255"
         )
     pictures = pictures if pictures.ndim == 4 else pictures[..., None]
     if pictures.shape[-1] not in (1, 3):
-        raise DataError(f"{path}: {names[0]} has {pictures.shape[-1]} channels; expected 1 or 3")
+        raise DataError(f"{path}: {name} has {pictures.shape[-1]} channels; expected 1 or 3")
     return pictures
 
 

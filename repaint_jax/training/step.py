@@ -155,8 +155,8 @@ class Trainer:
 
         Args:
             state: where to start.
-            pictures: uint8[N, H, W, C], all there are, from which batches are drawn on the device;
-                or uint8[length, B, H, W, C], the batches themselves.
+            pictures: [N, H, W, C], all there are, from which batches are drawn on the device; or
+                [length, B, H, W, C], the batches themselves. uint8, or float32 in [-1, 1].
             length: number of updates.
 
         Returns:
@@ -184,10 +184,10 @@ class Trainer:
     def _update(
         self, state: TrainState, forward: Forward, batch: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        """One update, from uint8[B, H, W, C]."""
+        """One update, from the pictures [B, H, W, C]."""
         settings, n = self.settings, state.step
         for_flip, for_t, for_eps, for_dropout = jax.random.split(key, 4)
-        x0 = batch.astype(jnp.float32) / 127.5 - 1
+        x0 = batch.astype(jnp.float32) / 127.5 - 1 if batch.dtype == jnp.uint8 else batch
         if settings.flip:
             mirrored = jax.random.bernoulli(for_flip, 0.5, (len(x0), 1, 1, 1))
             x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
@@ -200,7 +200,7 @@ class Trainer:
         metrics = Metrics(
             loss.total,
             loss.mse,
-            optax.global_norm(grads),
+            optax.tree.norm(grads),
             settings.optimizer.rate(n, settings.num_steps),
         )
         return TrainState(n + 1, state.key, params, ema, opt_state), metrics
