@@ -39,9 +39,9 @@ def reference(x0, t, eps, predicted, learned, beta):
     xt = np.sqrt(ac) * x0 + np.sqrt(1 - ac) * eps
 
     def posterior_mean(x0):  # DDPM, Eq. 7
-        return (
-            np.sqrt(ac_prev) * beta[t] * x0 + np.sqrt(1 - beta[t]) * (1 - ac_prev) * xt
-        ) / (1 - ac)
+        return (np.sqrt(ac_prev) * beta[t] * x0 + np.sqrt(1 - beta[t]) * (1 - ac_prev) * xt) / (
+            1 - ac
+        )
 
     posterior_var = beta[t] * (1 - ac_prev) / (1 - ac)
     share = (learned + 1) / 2

@@ -127,9 +127,7 @@ def gaussian_pair():
     pairs = np.random.default_rng(0).multivariate_normal([0, 0], cov, 200_000)
     noise = NoiseSchedule.linear(1000).respace(50)
     optimizer = Optimizer(learning_rate=3e-3, warmup_steps=100, decay_fraction=0.7)
-    settings = Settings(
-        num_steps=4000, batch_size=512, flip=False, ema=0.995, optimizer=optimizer
-    )
+    settings = Settings(num_steps=4000, batch_size=512, flip=False, ema=0.995, optimizer=optimizer)
     trainer = Trainer(Perceptron(2, 64, nnx.Rngs(0)), noise, settings)
     pictures = trainer.replicated(pairs.astype(np.float32)[:, :, None, None])
     state, _ = trainer.run(trainer.init(), pictures, settings.num_steps)

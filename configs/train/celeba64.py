@@ -1,7 +1,7 @@
 """Faces of 64x64 pixels, for one GPU or TPU: 12.3 M weights, 5 GFLOP a picture.
 
-    python scripts/train.py --config=configs/train/celeba64.py --config.data="celeba64_train_*.zip" \
-        --workdir=out/celeba64
+    python scripts/train.py --config=configs/train/celeba64.py --workdir=out/celeba64 \
+        --config.data="celeba64_train_*.zip"
 
 The data: zips or a folder of CelebA's official training split (aligned, centre crop 140, 64x64).
 About 15 GFLOP a picture and step. Rehearse it with --config.batch_size=4 --config.num_steps=20
@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.image_size = 64
     config.channels = 3
     config.in_memory = config_dict.placeholder(bool)
+    config.num_validation = 8
     config.flip = True
 
     config.num_steps = 30_000
@@ -62,7 +63,6 @@ def get_config() -> ConfigDict:
 
     config.preview = ConfigDict()
     config.preview.num_samples = 16
-    config.preview.num_inpainted = 8
     config.preview.num_steps = 50
     config.preview.num_resamples = 5
     return config

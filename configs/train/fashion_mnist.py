@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.image_size = 28
     config.channels = 1
     config.in_memory = config_dict.placeholder(bool)
+    config.num_validation = 8
     config.flip = False  # its shoes all point to the left
 
     config.num_steps = 4000
@@ -57,7 +58,6 @@ def get_config() -> ConfigDict:
 
     config.preview = ConfigDict()
     config.preview.num_samples = 16
-    config.preview.num_inpainted = 8
     config.preview.num_steps = 50
     config.preview.num_resamples = 5
     return config

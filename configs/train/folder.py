@@ -1,9 +1,9 @@
 """A model of your own pictures.
 
-    python scripts/train.py --config=configs/train/folder.py --config.data=my_pictures \
-        --workdir=out/mine
-    python scripts/inpaint.py --config=configs/celeba.py --config.model.path=out/mine/ema.safetensors \
-        --config.image=my_test_picture.png
+    python scripts/train.py --config=configs/train/folder.py --workdir=out/mine \
+        --config.data=my_pictures
+    python scripts/inpaint.py --config=configs/celeba.py \
+        --config.model.path=out/mine/ema.safetensors --config.image=my_test_picture.png
 
 Killed at any moment, the first command goes on where it was. This is the 64x64 network of
 configs/train/celeba64.py, for a GPU or TPU. On a CPU, begin with --config.image_size=32
@@ -16,13 +16,14 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # The pictures: a folder (with its subfolders), a zip, an npz, or a pattern such as "faces_*.zip".
-    # They are cropped centrally and resized to image_size x image_size.
+    # The pictures: a folder (with its subfolders), a zip, an npz, or a pattern such as
+    # "faces_*.zip". They are cropped centrally and resized to image_size x image_size.
     config.data = ""
     config.data_notice = ""  # kept with the weights: whose pictures, under which licence
     config.image_size = 64
     config.channels = 3  # 1 for grey
     config.in_memory = config_dict.placeholder(bool)  # by default if they fit
+    config.num_validation = 8  # pictures held out, to be inpainted while training
     config.flip = True  # mirror half of the pictures
 
     config.num_steps = 100_000
@@ -67,7 +68,6 @@ def get_config() -> ConfigDict:
     # The grids in WORKDIR/previews.
     config.preview = ConfigDict()
     config.preview.num_samples = 16
-    config.preview.num_inpainted = 8  # pictures held out from the training
     config.preview.num_steps = 50  # timesteps to visit
     config.preview.num_resamples = 5
     return config

@@ -137,7 +137,7 @@ class Stream:
         """Picture i of a run, uint8[H, W, C]; another one for each that cannot be read."""
         rng = np.random.default_rng([self.seed, i])
         for _ in range(100):
-            file = self.files[rng.integers(len(self.files))]
+            file = self.files[int(rng.integers(len(self.files)))]
             try:
                 return _read(file, self.shape)
             except ImageError as error:
@@ -192,8 +192,8 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
         )
     pictures = [picture for picture in found if picture is not None]
     if broken:
-        told = f"{len(broken)} of {len(files)} pictures cannot be read: {'; '.join(sorted(broken)[:3])}"
-        told += "; ..." * (len(broken) > 3)
+        some = "; ".join(sorted(broken)[:3]) + "; ..." * (len(broken) > 3)
+        told = f"{len(broken)} of {len(files)} pictures cannot be read: {some}"
         if not pictures:
             raise DataError(told)
         warnings.warn(f"skipped: {told}", stacklevel=2)

@@ -25,7 +25,14 @@ from repaint_jax.training.step import Optimizer, Settings, Trainer, TrainState
 from repaint_jax.training.watch import Watch
 
 # What may be changed when a run is resumed: the state on disk fits all the same.
-CHANGEABLE = ("num_steps", "checkpoint_every", "sample_every", "optimizer", "preview", "tensorboard")
+CHANGEABLE = (
+    "num_steps",
+    "checkpoint_every",
+    "sample_every",
+    "optimizer",
+    "preview",
+    "tensorboard",
+)
 
 
 def run_training(config: ConfigDict, workdir: Path) -> None:
@@ -124,6 +131,7 @@ def build_settings(config: ConfigDict) -> Settings:
     """How to train, as the top level and the section `optimizer` say."""
     for field in ("num_steps", "batch_size", "micro_batches"):
         _at_least(1, config, field)
+    _at_least(0, config, "num_validation")
     devices = jax.local_device_count()
     if config.batch_size % (devices * config.micro_batches):
         raise ConfigError(
@@ -177,7 +185,7 @@ def build_data(config: ConfigDict) -> Data:
         return load_data(
             config.data,
             (config.image_size, config.image_size, config.channels),
-            num_validation=config.preview.num_inpainted,
+            num_validation=config.num_validation,
             in_memory=config.in_memory,
             seed=config.seed,
         )

@@ -104,7 +104,7 @@ def _round(
         state, row = trainer.run(state, feed(n), n)
         rows.append(jax.device_get(row))
         watch.steps(rows[-1])
-    return state, Metrics(*map(np.concatenate, zip(*rows, strict=True)))
+    return state, jax.tree.map(lambda *numbers: np.concatenate(numbers), *rows)
 
 
 def _check(metrics: Metrics, done: int, warmup_steps: int, latest: int | None) -> None:

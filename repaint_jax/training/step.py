@@ -28,6 +28,7 @@ from repaint_jax.training.loss import Forward, Loss, noise_loss
 __all__ = ["Metrics", "Optimizer", "Settings", "TrainState", "Trainer"]
 
 Pytree = Any
+Batch = tuple[jax.Array, jax.Array, jax.Array]  # x0, t, eps
 
 
 @dataclass(frozen=True)
@@ -206,11 +207,11 @@ class Trainer:
         return TrainState(n + 1, state.key, params, ema, opt_state), metrics
 
     def _gradient(
-        self, params: Pytree, forward: Forward, batch: tuple[jax.Array, ...], key: jax.Array
+        self, params: Pytree, forward: Forward, batch: Batch, key: jax.Array
     ) -> tuple[Loss, Pytree]:
         """The mean loss and its gradient, over the micro-batches in turn."""
 
-        def gradient(micro: tuple[jax.Array, ...], key: jax.Array) -> tuple[Loss, Pytree]:
+        def gradient(micro: Batch, key: jax.Array) -> tuple[Loss, Pytree]:
             def loss_of(params: Pytree) -> tuple[jax.Array, Loss]:
                 model: Any = self.model(params)
                 if self.settings.dropout:
@@ -245,6 +246,6 @@ class Trainer:
 
 
 def moving_average(ema: Pytree, params: Pytree, n: jax.Array, decay: float) -> Pytree:
-    """`d ema + (1 - d) params`, d = min(decay, (1 + n) / (10 + n)): young averages forget faster."""
+    """`d ema + (1 - d) params`, d = min(decay, (1 + n) / (10 + n)): at first it forgets faster."""
     d = jnp.minimum(decay, (1 + n) / (10 + n))
     return jax.tree.map(lambda old, new: d * old + (1 - d) * new, ema, params)
