@@ -28,7 +28,7 @@ from repaint_jax.training.experiment import (
     build_settings,
     run_training,
 )
-from repaint_jax.training.loop import _check
+from repaint_jax.training.loop import check_metrics
 from repaint_jax.training.step import Metrics, Trainer
 from repaint_jax.training.watch import Watch
 
@@ -227,7 +227,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
 def test_divergence_is_told_from_noise():
     def check(mse, done, latest=None):
         rows = np.full(4, mse)
-        _check(Metrics(rows, rows, rows, rows), done, 100, latest)
+        check_metrics(Metrics(rows, rows, rows, rows), done, 100, latest)
 
     check(3.0, done=100)  # the warm-up may be rough
     check(1.1, done=200)
@@ -281,7 +281,7 @@ def test_a_workdir_that_cannot_be_written_is_an_error(config, tmp_path):
         ({"data": "nowhere"}, "config.data: nowhere: expected a picture"),
         ({"image_size": 9, "model.channel_mult": (1, 1)}, "image_size: .* 2 pixels, not 9"),
         ({"channels": 2}, "config.channels: 1 .grey. or 3"),
-        ({"batch_size": 6, "micro_batches": 4}, "config.batch_size: 6 .* 1 devices and 4 micro"),
+        ({"batch_size": 6, "micro_batches": 4}, "config.batch_size: 6 .* multiple of 4"),
         ({"num_steps": 0}, "config.num_steps: at least 1, not 0"),
         ({"log_every": 0}, "config.log_every: at least 1"),
         ({"checkpoint_every": 3}, "config.checkpoint_every: a multiple of config.log_every"),

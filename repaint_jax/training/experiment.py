@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     Nothing is written before all inputs have been read and found good.
 
     Raises:
-        ConfigError, ImageError, OSError: one line that says what to mend.
+        ConfigError, OSError: one line that says what to mend.
     """
     rhythm = build_rhythm(config)
     noise = build_noise(config.noise)
@@ -54,27 +55,17 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     checkpoints = Checkpoints(workdir / "checkpoints")
     state = trainer.init()
     checkpoints.check_room(state)
-    with config_errors("config.model"):
-        state = checkpoints.restore(state)
+    state = checkpoints.restore(state)
     with replacing(workdir / "config.json") as temporary:
         temporary.write_text(config.to_json_best_effort(indent=2) + "\n")
-    done = int(state.step)
     watch = Watch(
         workdir,
-        done=done,
+        done=int(state.step),
         num_steps=settings.num_steps,
         batch_size=settings.batch_size,
         tensorboard=config.tensorboard,
     )
-
-    def save_weights(name: str, params: Any) -> None:
-        save(workdir / f"{name}.safetensors", trainer.model(params), **_about(config))
-
-    def show(state: TrainState) -> None:
-        for name, picture in previews.draw(trainer.model(state.ema)):
-            save_image(workdir / "previews" / f"{name}_{int(state.step):07d}.png", picture)
-            watch.picture(int(state.step), name, picture)
-
+    outputs = Outputs(workdir, _about(config), trainer, previews, watch)
     try:
         state = train(
             trainer,
@@ -83,15 +74,45 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
             rhythm=rhythm,
             checkpoints=checkpoints,
             watch=watch,
-            on_checkpoint=lambda state: save_weights("ema", state.ema),
-            on_sample=show,
+            on_checkpoint=outputs.save_average,
+            on_sample=outputs.show,
         )
     except FloatingPointError as error:
         raise ConfigError(str(error)) from error
     finally:
         watch.close()
-    save_weights("final", state.params)
-    print(f"step {settings.num_steps}: {workdir / 'ema.safetensors'}")
+    outputs.finish(state)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run leaves for use: weights in the native format, and grids of pictures."""
+
+    workdir: Path
+    about: dict[str, Any]
+    trainer: Trainer
+    previews: Previews
+    watch: Watch
+
+    def save_average(self, state: TrainState) -> None:
+        """Writes ema.safetensors, the weights to use."""
+        self._save("ema", state.ema)
+
+    def show(self, state: TrainState) -> None:
+        """Writes previews/NAME_STEP.png."""
+        step = int(state.step)
+        for name, picture in self.previews.draw(self.trainer.model(state.ema)):
+            save_image(self.workdir / "previews" / f"{name}_{step:07d}.png", picture)
+            self.watch.picture(step, name, picture)
+
+    def finish(self, state: TrainState) -> None:
+        """Writes both weights, also where the run had been killed just before."""
+        self._save("ema", state.ema)
+        self._save("final", state.params)
+        print(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
+
+    def _save(self, name: str, params: Any) -> None:
+        save(self.workdir / f"{name}.safetensors", self.trainer.model(params), **self.about)
 
 
 def build_noise(config: ConfigDict) -> NoiseSchedule:
@@ -135,8 +156,8 @@ def build_settings(config: ConfigDict) -> Settings:
     devices = jax.local_device_count()
     if config.batch_size % (devices * config.micro_batches):
         raise ConfigError(
-            f"config.batch_size: {config.batch_size} pictures cannot be spread evenly over "
-            f"{devices} devices and {config.micro_batches} micro-batches; take a multiple of "
+            f"config.batch_size: {config.batch_size} pictures cannot be spread evenly over devices "
+            f"(here {devices}) times micro_batches ({config.micro_batches}); take a multiple of "
             f"{devices * config.micro_batches}"
         )
     if not 0 <= config.ema < 1:

@@ -14,7 +14,7 @@ from repaint_jax.training.data import Stream
 from repaint_jax.training.step import Metrics, Trainer, TrainState
 from repaint_jax.training.watch import Watch
 
-__all__ = ["Rhythm", "train"]
+__all__ = ["Rhythm", "check_metrics", "train"]
 
 DIVERGED = 2.0  # mean squared error of the noise; predicting none at all has 1
 
@@ -68,7 +68,7 @@ def train(
         length = min(rhythm.log_every - done % rhythm.log_every, settings.num_steps - done)
         state, metrics = _round(trainer, state, feed, length, watch)
         done += length
-        _check(metrics, done, settings.optimizer.warmup_steps, checkpoints.latest)
+        check_metrics(metrics, done, settings.optimizer.warmup_steps, checkpoints.latest)
         watch.line(done, metrics)
         last = done == settings.num_steps
         if last or done % rhythm.checkpoint_every == 0:
@@ -107,8 +107,8 @@ def _round(
     return state, jax.tree.map(lambda *numbers: np.concatenate(numbers), *rows)
 
 
-def _check(metrics: Metrics, done: int, warmup_steps: int, latest: int | None) -> None:
-    """Stops a run that went wrong."""
+def check_metrics(metrics: Metrics, done: int, warmup_steps: int, latest: int | None) -> None:
+    """Raises FloatingPointError where the updates up to `done` went wrong."""
     first = done - len(metrics.loss) + 1
     mend = (
         f"the checkpoint of step {latest} is kept" if latest else "there is no checkpoint yet"
