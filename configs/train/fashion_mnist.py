@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.num_validation = 8
     config.flip = False  # its shoes all point to the left
 
-    config.num_steps = 4000
+    config.num_steps = 3000
     config.batch_size = 32
     config.micro_batches = 1
     config.seed = 0
