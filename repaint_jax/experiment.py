@@ -146,6 +146,8 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
 def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
     """The pictures with their masks, at the size the model takes."""
     shape = (setup.image_size, setup.image_size)
+    if not config.image:
+        raise ConfigError("config.image: no picture is given; set --config.image=FILE or a folder")
     if config.image == "astronaut":
         paths = [Path("astronaut")]
         pictures = [images.astronaut(size=shape, channels=setup.channels)]
@@ -199,6 +201,8 @@ def _names(paths: list[Path]) -> list[str]:
 
 def _model_path(config: ConfigDict) -> Path:
     """The file that config.model.path names: a path, or a model in the box without its suffix."""
+    if not config.path:
+        raise ConfigError("config.model.path: no checkpoint is given; set --config.model.path=FILE")
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed

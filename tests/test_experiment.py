@@ -199,6 +199,8 @@ def change(config, **fields):
     [
         ({"image": "nowhere.png"}, ImageError, "nowhere.png: expected a picture, a folder"),
         ({"mask": "hlaf"}, ConfigError, "config.mask: expected one of wide, narrow.*hlaf"),
+        ({"image": ""}, ConfigError, "config.image: no picture is given"),
+        ({"model__path": None}, ConfigError, "config.model.path: no checkpoint is given"),
         ({"num_samples": 0}, ConfigError, "config.num_samples: at least 1, not 0"),
         ({"batch_size": -1}, ConfigError, "config.batch_size: at least 1, not -1"),
         ({"model__path": "no/file.pt"}, ConfigError, "no file no/file.pt.*in the box: celeba32"),
@@ -354,8 +356,11 @@ def test_the_script_runs_and_names_its_folder_after_the_configuration(
     [
         ((), "error: which configuration?"),
         (("--config=nothing.py",), "error: --config: there is no file nothing.py"),
-        (("--config=CELEBA", "--config.num_sample=3"), 'Did you mean "num_samples"'),
-        (("--config=CELEBA", "--config.noise.num_stepz=3"), 'Did you mean "num_steps"'),
+        (
+            ("--config=CELEBA", "--config.num_sample=3"),
+            "no field 'num_sample'; did you mean 'num_samples'?",
+        ),
+        (("--config=CELEBA", "--config.noise.num_stepz=3"), "did you mean 'num_steps'?"),
         (("--config=CELEBA", "--config.seed=abc"), "--config.seed=abc"),
         (("--config=CELEBA", "--workdri=x"), "Did you mean: workdir"),
         (("--config=CELEBA", "mask=half"), "'mask=half' is no flag"),

@@ -24,7 +24,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def model():
-    return UNet(**SMALL, rngs=nnx.Rngs(0))
+    return jax.jit(lambda: UNet(**SMALL, rngs=nnx.Rngs(0)))()
 
 
 @pytest.fixture
@@ -72,7 +72,8 @@ def test_the_compute_dtype_is_chosen_at_loading(path):
 
 
 def test_classifiers_are_kept_too(tmp_path):
-    model = EncoderUNet(**SMALL, image_size=4, out_channels=3, rngs=nnx.Rngs(0))
+    config = {**SMALL, "image_size": 4, "out_channels": 3}
+    model = jax.jit(lambda: EncoderUNet(**config, rngs=nnx.Rngs(0)))()
     save(tmp_path / "classifier.safetensors", model)
     again = load(tmp_path / "classifier.safetensors")
     assert again.config == model.config

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from repaint_jax.checkpoints.parameters import abstract_model, fill, parameter_shapes
 from repaint_jax.models import EncoderUNet, UNet
 
 SMALL = {
@@ -20,11 +21,12 @@ CLASSIFIER = {**SMALL, "image_size": 8, "out_channels": 10}
 forward = jax.jit(lambda model, x, t, y=None: model(x, t, y))
 
 
-def small(seed=0, **changes):
-    """A small network, nudged off the zeros that it starts with."""
-    model = UNet(**{**SMALL, **changes}, rngs=nnx.Rngs(seed))
-    keys = iter(jax.random.split(jax.random.key(seed), 999))
-    return jax.tree.map(lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), model)
+def small(seed=0, dtype=jnp.float32, **changes):
+    """A small network with random weights, none of them zero; nothing compiles to make it."""
+    rng = np.random.default_rng(seed)
+    model = abstract_model(UNet, {**SMALL, **changes}, dtype=dtype)
+    shapes = parameter_shapes(model)
+    return fill(model, lambda name: rng.normal(name.endswith("scale"), 0.08, shapes[name]))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def batch():
 
 
 def test_a_fresh_network_predicts_zero_at_any_size_that_halves():
-    fresh = UNet(**SMALL, rngs=nnx.Rngs(0))
+    fresh = jax.jit(lambda: UNet(**SMALL, rngs=nnx.Rngs(0)))()
     assert fresh.downsampling == 2
     out = forward(fresh, jnp.ones((1, 6, 10, 3)), jnp.array([5]))
     assert out.dtype == jnp.float32
@@ -74,18 +76,17 @@ def test_new_weights_do_not_recompile(model, batch):
 
 def test_config_is_json_and_rebuilds_the_network():
     given = {**SMALL, "num_classes": 7, "use_scale_shift_norm": False, "dropout": 0.1}
-    network = UNet(**given, dtype="bfloat16", rngs=nnx.Rngs(0))
+    network = abstract_model(UNet, given, dtype="bfloat16")
     config = json.loads(json.dumps(network.config))
     assert config.items() >= given.items()
-    again = UNet(**config, dtype=jnp.bfloat16, rngs=nnx.Rngs(1))
+    again = abstract_model(UNet, config, dtype=jnp.bfloat16)
     assert jax.tree.structure(network) == jax.tree.structure(again)
 
 
 def test_config_rebuilds_the_classifier():
-    network = EncoderUNet(**CLASSIFIER, rngs=nnx.Rngs(0))
+    network = abstract_model(EncoderUNet, CLASSIFIER)
     assert network.downsampling == 2
-    config = json.loads(json.dumps(network.config))
-    again = EncoderUNet(**config, rngs=nnx.Rngs(1))
+    again = abstract_model(EncoderUNet, json.loads(json.dumps(network.config)))
     assert jax.tree.structure(network) == jax.tree.structure(again)
 
 
@@ -129,11 +130,6 @@ def test_labels_steer_and_are_asked_for(batch):
         network(x, t)
     with pytest.raises(ValueError, match=r"y of shape \(3,\); got labels of shape \(1,\)"):
         network(x, t, jnp.zeros(1, int))
-
-
-def test_gradients_reach_every_parameter(model, batch):
-    gradient = jax.jit(jax.grad(lambda m: jnp.sum(m(*batch) ** 2)))(model)
-    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +180,6 @@ def test_classifiers_that_do_not_fit_are_explained(changes, message):
 
 
 def test_classifiers_take_their_own_size_only():
-    network = EncoderUNet(**CLASSIFIER, rngs=nnx.Rngs(0))
+    network = abstract_model(EncoderUNet, CLASSIFIER)
     with pytest.raises(ValueError, match="takes pictures of 8 x 8; got 8 x 16"):
         network(jnp.zeros((1, 8, 16, 3)), jnp.zeros(1))
