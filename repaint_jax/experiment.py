@@ -41,8 +41,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     setup = build_model(config.model)
     tasks = build_tasks(config, setup)
     _check_sampler(config.sampler)
-    results = Results(workdir)
-    results.save_config(config.to_json_best_effort(indent=2))
+    results = Results(workdir, config.to_json_best_effort(indent=2))
     results.save_inputs(tasks)
     with _config_errors("config.model"):
         sampled = sample(
@@ -95,8 +94,8 @@ def build_model(config: ConfigDict) -> Setup:
         )
     if model.config["num_classes"] is not None:
         raise ConfigError(
-            f"config.model.path: {path} is class-conditional ({model.config['num_classes']} classes); wrap "
-            "it in Python as model(x, t) with a label of your choice and call inpaint"
+            f"config.model.path: {path} is class-conditional; wrap it in Python as "
+            "model(x, t) with a label of your choice, and call inpaint"
         )
     size = config.image_size or _about(config).get("image_size")
     if size is None:

@@ -30,7 +30,7 @@ def test_mean_variance_and_x0_equal_guided_diffusions(row, clip):
     output = jnp.asarray(reference("model_out", row), jnp.float32)
     mean, log_variance = reverse_distribution(output, x, at, clip=clip, variance="fixed_small")
     suffix = f"clip{int(clip)}"
-    x0 = predict_x0(x, split_output(output, 3)[0], at, clip)
+    x0 = predict_x0(x, split_output(output, x)[0], at, clip)
     for ours, name in (
         (x0, "pred_xstart"),
         (mean, "mean"),
