@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -54,26 +55,30 @@ def _config_file() -> Path:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """Parses flags; unlike absl it ends a misspelt config field in one line, too."""
+    """Parses flags; unlike absl it ends a misspelt config field or file in one line, too."""
+    if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
+        return app.parse_flags_with_usage(list(argv))  # prints and exits
     try:
         rest = flags.FLAGS(argv)
-        if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
-            return app.parse_flags_with_usage(list(argv))  # prints and exits
         if flags.FLAGS.config is None:
             sys.exit("error: which configuration? Give --config=configs/celeba.py or another file")
-        if len(rest) > 1:
-            sys.exit(f"error: {rest[1]!r} is no flag; flags look like --config.mask=half")
-        if not _config_file().is_file():
-            sys.exit(f"error: --config: there is no file {_config_file()}")
-        len(flags.FLAGS.config)  # an unreadable file shows itself on first use
+        flags.FLAGS.config.lock()  # an unreadable file shows itself on first use
     except flags.Error as error:
         sys.exit(f"error: {_one_line(error)}")
     except (AttributeError, KeyError, OSError, SyntaxError) as error:
         sys.exit(f"error: --config: {_one_line(error)}")
+    if len(rest) > 1:
+        sys.exit(f"error: {rest[1]!r} is no flag; flags look like --config.mask=half")
     return rest
 
 
 def _one_line(error: Exception) -> str:
-    """ml_collections nests quotes and breaks lines in its `Did you mean`."""
-    text = str(error).encode().decode("unicode_escape") if "\\n" in str(error) else str(error)
-    return " ".join(text.replace("\\'", "'").strip("'\"").split())
+    """The message without ml_collections' nested quotes and line breaks."""
+    text = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+    if missing := re.search("No such file or directory: '(.+?)'", text):
+        return f"there is no file {missing[1]}"
+    unknown = re.match(r"""["']*(\w+)["']+""", text)
+    if not unknown:
+        return text
+    close = re.search('Did you mean "(.+?)"', text)
+    return f"there is no field {unknown[1]!r}" + (f"; did you mean {close[1]!r}?" if close else "")

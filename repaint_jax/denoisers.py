@@ -35,7 +35,7 @@ class Denoiser(Protocol):
     """Predicts the noise in x: any function or module with this call."""
 
     def __call__(self, x: jax.Array, t: jax.Array, /) -> jax.Array:
-        """X f32[B, H, W, C], t int32[B] -> f32[B, H, W, C], or 2C with a variance."""
+        """Maps x f32[B, H, W, C] and t int32[B] to f32[B, H, W, C], or 2C with a variance."""
         ...
 
 
@@ -100,16 +100,21 @@ class Reverse(NamedTuple):
         )
 
 
-def split_output(output: jax.Array, channels: int) -> tuple[jax.Array, jax.Array | None]:
-    """The model's output as noise [..., C] and, if it has 2C channels, the variance's part."""
+def split_output(output: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The model's output for x [..., C] as noise [..., C] and, if it has 2C channels, the rest.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    *pixels, channels = x.shape
+    if output.shape not in ((*pixels, channels), (*pixels, 2 * channels)):
+        raise ValueError(
+            f"the model returned {list(output.shape)} for pictures {list(x.shape)}: expected that "
+            f"shape (the noise), or {2 * channels} channels (noise and variance)"
+        )
     if output.shape[-1] == channels:
         return output, None
-    if output.shape[-1] == 2 * channels:
-        return output[..., :channels], output[..., channels:]
-    raise ValueError(
-        f"the model returned {output.shape[-1]} channels for a picture of {channels}: expected "
-        f"{channels} (the noise) or {2 * channels} (noise and variance)"
-    )
+    return output[..., :channels], output[..., channels:]
 
 
 def predict_x0(x: jax.Array, eps: jax.Array, at: Reverse, clip: bool) -> jax.Array:
@@ -134,7 +139,7 @@ def reverse_distribution(
     Returns:
         mean f32[..., C], and the log variance, f32[..., C] or a scalar.
     """
-    eps, learned = split_output(output, x.shape[-1])
+    eps, learned = split_output(output, x)
     x0 = predict_x0(x, eps, at, clip)
     mean = at.x0_to_mean * x0 + at.x_to_mean * x
     if learned is not None:
@@ -172,7 +177,7 @@ def noise_from_v(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
 def _noise_from_x0(
     model: Denoiser, signal: jax.Array, sigma: jax.Array, x: jax.Array, t: jax.Array
 ) -> jax.Array:
-    x0, learned = split_output(model(x, t), x.shape[-1])
+    x0, learned = split_output(model(x, t), x)
     eps = (x - _per_picture(signal[t]) * x0) / _per_picture(sigma[t])
     return eps if learned is None else jnp.concatenate([eps, learned], -1)
 
@@ -180,7 +185,7 @@ def _noise_from_x0(
 def _noise_from_v(
     model: Denoiser, signal: jax.Array, sigma: jax.Array, x: jax.Array, t: jax.Array
 ) -> jax.Array:
-    v, learned = split_output(model(x, t), x.shape[-1])
+    v, learned = split_output(model(x, t), x)
     eps = _per_picture(signal[t]) * v + _per_picture(sigma[t]) * x
     return eps if learned is None else jnp.concatenate([eps, learned], -1)
 

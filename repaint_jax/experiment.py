@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from repaint_jax import images, masks, plots
 from repaint_jax.checkpoints import load, load_about, load_guided_diffusion
 from repaint_jax.denoisers import Denoiser
+from repaint_jax.models import UNet
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.results import Results
 from repaint_jax.sampling import Task, sample
@@ -35,14 +36,11 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     Raises:
         ConfigError, ImageError, CheckpointError, OSError: one line that says what to mend.
     """
-    for field in ("num_samples", "batch_size"):
-        _at_least_one(config, field)
+    _check_numbers(config)
     noise, plan = build_schedules(config, _about(config.model))
     setup = build_model(config.model)
     tasks = build_tasks(config, setup)
-    _check_sampler(config.sampler)
-    results = Results(workdir)
-    results.save_config(config.to_json_best_effort(indent=2))
+    results = Results(workdir, config.to_json_best_effort(indent=2))
     results.save_inputs(tasks)
     with config_errors("config.model"):
         sampled = sample(
@@ -93,10 +91,17 @@ def build_model(config: ConfigDict) -> Setup:
             use_new_attention_order=config.use_new_attention_order,
             dtype=dtypes[config.dtype],
         )
+    if not isinstance(model, UNet):
+        raise ConfigError(f"config.model.path: {path} is a classifier, not a diffusion model")
+    channels = model.config["in_channels"]
+    if channels not in (1, 3):
+        raise ConfigError(
+            f"config.model.path: {path} takes {channels} channels; pictures have 1 or 3"
+        )
     if model.config["num_classes"] is not None:
         raise ConfigError(
-            f"config.model.path: {path} is class-conditional ({model.config['num_classes']} classes); wrap "
-            "it in Python as model(x, t) with a label of your choice and call inpaint"
+            f"config.model.path: {path} is class-conditional; wrap it in Python as "
+            "model(x, t) with a label of your choice, and call inpaint"
         )
     size = config.image_size or _about(config).get("image_size")
     if size is None:
@@ -109,7 +114,7 @@ def build_model(config: ConfigDict) -> Setup:
             f"config.model.image_size: this network takes multiples of {model.downsampling} "
             f"pixels, not {size}"
         )
-    return Setup(model, size, model.config["in_channels"])
+    return Setup(model, size, channels)
 
 
 def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, ResampleSchedule]:
@@ -146,6 +151,8 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
 def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
     """The pictures with their masks, at the size the model takes."""
     shape = (setup.image_size, setup.image_size)
+    if not config.image:
+        raise ConfigError("config.image: no picture is given; set --config.image=FILE or a folder")
     if config.image == "astronaut":
         paths = [Path("astronaut")]
         pictures = [images.astronaut(size=shape, channels=setup.channels)]
@@ -155,11 +162,13 @@ def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
         pictures = [images.load_image(p, size=shape, channels=setup.channels) for p in paths]
         shapes = [images.image_shape(p) for p in paths]
     if config.mask in masks.MASKS:
-        # A stream for each picture, so that its mask does not depend on the pictures before it.
-        known = [
-            masks.MASKS[config.mask](shape, np.random.default_rng([config.seed, i]))
-            for i in range(len(paths))
-        ]
+        with _config_errors("config.mask"):
+            # A stream for each picture, so that its mask does not depend on those before it.
+            known = [
+                masks.MASKS[config.mask](shape, np.random.default_rng([config.seed, i]))
+                ^ config.invert_mask
+                for i in range(len(paths))
+            ]
     else:
         files = images.pair_masks(paths, _find_masks(config.mask))
         known = [
@@ -199,6 +208,8 @@ def _names(paths: list[Path]) -> list[str]:
 
 def _model_path(config: ConfigDict) -> Path:
     """The file that config.model.path names: a path, or a model in the box without its suffix."""
+    if not config.path:
+        raise ConfigError("config.model.path: no checkpoint is given; set --config.model.path=FILE")
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed
@@ -218,18 +229,19 @@ def _about(config: ConfigDict) -> dict[str, Any]:
     return load_about(path) if path.suffix == ".safetensors" else {}
 
 
-def _at_least_one(config: ConfigDict, field: str) -> None:
-    if config[field] < 1:
-        raise ConfigError(f"config.{field}: at least 1, not {config[field]}")
-
-
-def _check_sampler(config: ConfigDict) -> None:
-    if config.variance not in ("fixed_small", "fixed_large"):
+def _check_numbers(config: ConfigDict) -> None:
+    for field in ("num_samples", "batch_size"):
+        if config[field] < 1:
+            raise ConfigError(f"config.{field}: at least 1, not {config[field]}")
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
+    sampler = config.sampler
+    if sampler.variance not in ("fixed_small", "fixed_large"):
         raise ConfigError(
-            f"config.sampler.variance: fixed_small or fixed_large, not {config.variance!r}"
+            f"config.sampler.variance: fixed_small or fixed_large, not {sampler.variance!r}"
         )
-    if not 0 <= config.eta <= 1:
-        raise ConfigError(f"config.sampler.eta: from 0 (DDIM) to 1 (DDPM), not {config.eta}")
+    if not 0 <= sampler.eta <= 1:
+        raise ConfigError(f"config.sampler.eta: from 0 (DDIM) to 1 (DDPM), not {sampler.eta}")
 
 
 @contextmanager

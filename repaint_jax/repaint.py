@@ -84,10 +84,11 @@ def reverse_step(
     clip_denoised: bool,
     variance: Variance,
 ) -> jax.Array:
-    """X_{t-1} ~ p_theta(x_{t-1} | x_t), Eq. 8b: f32[H, W, C] from f32[H, W, C] and noise `z`."""
-    output = model(x[None], jnp.asarray(at.time)[None])[0]
+    """Draws x_{t-1} from p_theta(x_{t-1} | x_t), Eq. 8b; x and the noise `z` are f32[H, W, C]."""
+    x, z = x[None], z[None]  # a batch of one, as models take it
+    output = model(x, jnp.asarray(at.time)[None])
     mean, log_variance = reverse_distribution(output, x, at, clip=clip_denoised, variance=variance)
-    return mean + at.eta * jnp.exp(0.5 * log_variance) * z
+    return (mean + at.eta * jnp.exp(0.5 * log_variance) * z)[0]
 
 
 def repaint_step(

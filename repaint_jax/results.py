@@ -26,15 +26,20 @@ class Results:
     process.gif, metrics.json and config.json.
     """
 
-    def __init__(self, workdir: Path):
-        """Makes the folder and tries to write there, before any time is spent on sampling."""
-        self.workdir = workdir
-        workdir.mkdir(parents=True, exist_ok=True)
+    def __init__(self, workdir: Path, config: str):
+        """Makes the folder and writes config.json, before any time is spent on sampling.
 
-    def save_config(self, text: str) -> None:
-        """Writes config.json."""
-        with replacing(self.workdir / "config.json") as temporary:
-            temporary.write_text(text + "\n")
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        self.workdir = workdir
+        try:
+            with replacing(workdir / "config.json") as temporary:
+                temporary.write_text(config + "\n")
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {workdir} ({error.strerror}): choose another --workdir"
+            ) from error
 
     def save_inputs(self, tasks: list[Task]) -> None:
         """Writes what goes in, at the size it goes in."""

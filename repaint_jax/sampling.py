@@ -85,40 +85,28 @@ def sample(
     """
     jobs = [(i, j) for i in range(len(tasks)) for j in range(num_samples)]
     batch_size = min(batch_size, len(jobs))
-    stops = film_stops(resampling)
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
     result = Sampled(batches=len(batches), batch_size=batch_size)
-    root = jax.random.key(seed)
+    calls = len(batches) * resampling.num_model_calls
     started = time.perf_counter()
-    with (
-        _compile_clock() as compiling,
-        tqdm(total=len(batches) * resampling.num_model_calls, unit="call", desc="compiling") as bar,
-    ):
-        for batch in batches:
+    with _compile_clock() as compiling, tqdm(total=calls, unit="call", desc="compiling") as bar:
+        for number, batch in enumerate(batches):
             # The last batch is filled up with its first job: one shape, one compilation.
             filled = batch + batch[:1] * (batch_size - len(batch))
-            keys = jnp.stack(
-                [jax.random.fold_in(jax.random.fold_in(root, i), j) for i, j in filled]
-            )
             walk = trajectory(
-                keys,
+                _keys(seed, filled),
                 model,
                 jnp.stack([to_float(tasks[i].image) for i, _ in filled]),
                 jnp.stack([tasks[i].known for i, _ in filled]),
                 noise=noise,
                 resampling=resampling,
-                stops=stops,
+                stops=film_stops(resampling),
                 **sampler,
             )
-            done = 0
-            for calls, noisy in walk:
-                x = _finite(noisy, calls)
-                bar.set_description("sampling", refresh=False)
-                bar.update(calls - done)
-                done = calls
-                if batch is batches[0]:
-                    result.film.append(to_uint8(x[0]))
-            for (i, j), picture in zip(batch, x, strict=False):
+            for pictures in _watched(walk, bar):
+                if number == 0:
+                    result.film.append(to_uint8(pictures[0]))
+            for (i, j), picture in zip(batch, pictures, strict=False):
                 result.pictures[i, j] = to_uint8(picture)
                 on_picture(tasks[i], j, result.pictures[i, j])
     result.compile_seconds = sum(compiling)
@@ -126,14 +114,25 @@ def sample(
     return result
 
 
-def _finite(x: jax.Array, calls: int) -> np.ndarray:
-    pictures = np.asarray(x)
-    if not np.isfinite(pictures).all():
-        raise FloatingPointError(
-            f"the pictures are no longer finite after {calls} network calls; check that the noise "
-            "schedule is that of the model's training and that its weights are sound"
-        )
-    return pictures
+def _keys(seed: int, jobs: list[tuple[int, int]]) -> jax.Array:
+    root = jax.random.key(seed)
+    return jnp.stack([jax.random.fold_in(jax.random.fold_in(root, i), j) for i, j in jobs])
+
+
+def _watched(walk: Iterator[tuple[int, jax.Array]], bar: tqdm) -> Iterator[np.ndarray]:
+    """The pictures at each stop of a trajectory, with the bar kept up to date."""
+    done = 0
+    for calls, x in walk:
+        pictures = np.asarray(x)
+        if not np.isfinite(pictures).all():
+            raise FloatingPointError(
+                f"the pictures are no longer finite after {calls} network calls; check that the "
+                "noise schedule is that of the model's training and that its weights are sound"
+            )
+        bar.set_description("sampling", refresh=False)
+        bar.update(calls - done)
+        done = calls
+        yield pictures
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def test_mean_variance_and_x0_equal_guided_diffusions(row, clip):
     output = jnp.asarray(reference("model_out", row), jnp.float32)
     mean, log_variance = reverse_distribution(output, x, at, clip=clip, variance="fixed_small")
     suffix = f"clip{int(clip)}"
-    x0 = predict_x0(x, split_output(output, 3)[0], at, clip)
+    x0 = predict_x0(x, split_output(output, x)[0], at, clip)
     for ours, name in (
         (x0, "pred_xstart"),
         (mean, "mean"),
@@ -66,6 +66,20 @@ def test_eta_zero_is_ddim(row):
     np.testing.assert_allclose(
         ddim(float(rounded), float(1 - rounded)), reference("ddim_eta0_sample", row), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("t", [1, 100, 249])
+def test_eta_between_is_ddims_equations_12_and_16(t):
+    eta = 0.5
+    x, eps = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+    ac, ac_prev = NOISE.alphas_cumprod[t], NOISE.alphas_cumprod[t - 1]
+    sigma = eta * np.sqrt((1 - ac_prev) / (1 - ac) * (1 - ac / ac_prev))
+    x0 = (x - np.sqrt(1 - ac) * eps) / np.sqrt(ac)
+    expected = np.sqrt(ac_prev) * x0 + np.sqrt(1 - ac_prev - sigma**2) * eps
+    at = numbers_at(t, eta)
+    mean, log_variance = reverse_distribution(eps, x, at, clip=False, variance="fixed_small")
+    np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(at.eta * np.exp(0.5 * log_variance), sigma, rtol=1e-5)
 
 
 def test_fixed_variances_are_the_posteriors_and_beta():

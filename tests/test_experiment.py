@@ -16,7 +16,7 @@ from PIL import Image
 from repaint_jax.checkpoints import CheckpointError, load, save
 from repaint_jax.experiment import ConfigError, run_inpainting, run_schedule_plot
 from repaint_jax.images import ImageError
-from repaint_jax.models import UNet
+from repaint_jax.models import EncoderUNet, UNet
 
 ROOT = Path(__file__).parent.parent
 SIDE = 16
@@ -176,6 +176,38 @@ def test_every_generated_mask_is_used(config, tmp_path, mask):
     assert np.array_equal(*known) == (mask != "wide")  # random masks differ by picture
 
 
+def test_a_generated_mask_can_be_inverted(config, tmp_path):
+    config.mask = "expand"
+    config.invert_mask = True
+    config.num_samples = 1
+    run_inpainting(config, tmp_path / "out")
+    known = read(tmp_path / "out" / "known_mask" / "a.png") == 255
+    assert known.mean() == 15 / 16
+    assert not known[6:10, 6:10].any()
+
+
+def test_networks_that_are_no_diffusion_models_of_pictures_are_refused(config, tmp_path):
+    arguments = {
+        "model_channels": 32,
+        "channel_mult": (1,),
+        "num_res_blocks": 1,
+        "attention_resolutions": (),
+    }
+    classifier = EncoderUNet(**arguments, image_size=SIDE, out_channels=2, rngs=nnx.Rngs(0))
+    about = {"noise": {"kind": "linear", "num_train_steps": 1000}, "image_size": SIDE}
+    save(tmp_path / "classifier.safetensors", classifier, **about)
+    with pytest.raises(ConfigError, match="is a classifier"):
+        run_inpainting(
+            change(config, model__path=str(tmp_path / "classifier.safetensors")), tmp_path / "out"
+        )
+    latents = UNet(**arguments, in_channels=4, out_channels=4, rngs=nnx.Rngs(0))
+    save(tmp_path / "latents.safetensors", latents, **about)
+    with pytest.raises(ConfigError, match="takes 4 channels; pictures have 1 or 3"):
+        run_inpainting(
+            change(config, model__path=str(tmp_path / "latents.safetensors")), tmp_path / "out"
+        )
+
+
 def test_the_model_in_the_box_belongs_to_the_default_configuration():
     config = load_config()
     assert config.image == "astronaut"
@@ -199,7 +231,11 @@ def change(config, **fields):
     [
         ({"image": "nowhere.png"}, ImageError, "nowhere.png: expected a picture, a folder"),
         ({"mask": "hlaf"}, ConfigError, "config.mask: expected one of wide, narrow.*hlaf"),
+        ({"image": ""}, ConfigError, "config.image: no picture is given"),
+        ({"model__path": None}, ConfigError, "config.model.path: no checkpoint is given"),
         ({"num_samples": 0}, ConfigError, "config.num_samples: at least 1, not 0"),
+        ({"seed": -1}, ConfigError, "config.seed: from 0 to 4294967295, not -1"),
+        ({"model__image_size": 3}, ConfigError, "config.mask: a mask needs sides of at least 4"),
         ({"batch_size": -1}, ConfigError, "config.batch_size: at least 1, not -1"),
         ({"model__path": "no/file.pt"}, ConfigError, "no file no/file.pt.*in the box: celeba32"),
         ({"model__dtype": "float8"}, ConfigError, "config.model.dtype: float32 or bfloat16"),
@@ -291,7 +327,7 @@ def test_class_conditional_models_are_sent_to_python(config, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_sampling(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match=r"cannot write to .*out \(Not a directory\).*--workdir"):
         run_inpainting(config, tmp_path / "file" / "out")
 
 
@@ -354,8 +390,11 @@ def test_the_script_runs_and_names_its_folder_after_the_configuration(
     [
         ((), "error: which configuration?"),
         (("--config=nothing.py",), "error: --config: there is no file nothing.py"),
-        (("--config=CELEBA", "--config.num_sample=3"), 'Did you mean "num_samples"'),
-        (("--config=CELEBA", "--config.noise.num_stepz=3"), 'Did you mean "num_steps"'),
+        (
+            ("--config=CELEBA", "--config.num_sample=3"),
+            "no field 'num_sample'; did you mean 'num_samples'?",
+        ),
+        (("--config=CELEBA", "--config.noise.num_stepz=3"), "did you mean 'num_steps'?"),
         (("--config=CELEBA", "--config.seed=abc"), "--config.seed=abc"),
         (("--config=CELEBA", "--workdri=x"), "Did you mean: workdir"),
         (("--config=CELEBA", "mask=half"), "'mask=half' is no flag"),

@@ -9,7 +9,6 @@ from repaint_jax.models.layers import (
     GroupNorm,
     average_pool,
     self_attention,
-    silu,
     timestep_embedding,
     upsample_nearest,
 )
@@ -60,11 +59,6 @@ def test_timestep_embedding_is_cosines_then_sines():
     np.testing.assert_allclose(timestep_embedding(jnp.array([0, 2]), 4), expected, atol=1e-7)
     with pytest.raises(ValueError, match="even width; got 5"):
         timestep_embedding(jnp.array([0]), 5)
-
-
-def test_silu_is_x_times_its_sigmoid():
-    x = jnp.linspace(-20, 20, 101)
-    np.testing.assert_allclose(silu(x), jax.nn.silu(x), atol=2e-6)
 
 
 def test_resizing_by_hand():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import random_network
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -24,7 +25,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def model():
-    return UNet(**SMALL, rngs=nnx.Rngs(0))
+    return random_network(UNet, SMALL)
 
 
 @pytest.fixture
@@ -72,7 +73,8 @@ def test_the_compute_dtype_is_chosen_at_loading(path):
 
 
 def test_classifiers_are_kept_too(tmp_path):
-    model = EncoderUNet(**SMALL, image_size=4, out_channels=3, rngs=nnx.Rngs(0))
+    config = {**SMALL, "image_size": 4, "out_channels": 3}
+    model = random_network(EncoderUNet, config)
     save(tmp_path / "classifier.safetensors", model)
     again = load(tmp_path / "classifier.safetensors")
     assert again.config == model.config

@@ -86,6 +86,32 @@ def test_sampled_chains_have_the_oracles_moments(name, prior, row):
     assert np.all(np.abs(np.cov(chains.T) - cov) <= 4 * cov_error + 1e-6)
 
 
+@pytest.mark.parametrize("index", [0, 5, 20])
+def test_each_draw_enters_where_algorithm_1_puts_it(index):
+    noise, plan = PLAN["noise"], PLAN["resampling"]
+    step = jax.tree.map(lambda numbers: numbers[index], Step.of(noise, plan))
+    x, *draws = jax.random.normal(jax.random.key(7), (4, *SHAPE))
+
+    def output(**changed):
+        z = Draws(*draws)._replace(**changed)
+        return np.asarray(
+            repaint_step(small_model(), x, IMAGE, KNOWN[..., None], step, z, variance="fixed_large")
+        )
+
+    t, t_next = plan.t[index], plan.t_next[index]
+    ac, up = noise.alpha_cumprod_at(t - 1), noise.alpha_cumprod_at(t_next)
+    silence = jnp.zeros(SHAPE)
+    known = np.broadcast_to(np.asarray(KNOWN)[..., None], SHAPE)
+    scales = {
+        "reverse": np.where(known, 0, np.sqrt(noise.betas[t] * up / ac) * (t > 0)),
+        "known": np.where(known, np.sqrt((1 - ac) * up / ac), 0),
+        "jump": np.full(SHAPE, np.sqrt(1 - up / ac)),
+    }
+    for z, (name, scale) in zip(draws, scales.items(), strict=True):
+        effect = output() - output(**{name: silence})
+        np.testing.assert_allclose(effect, scale * z, atol=1e-6, err_msg=name)
+
+
 # A small nonlinear model with weights, so that nothing holds by linearity alone.
 
 
@@ -254,7 +280,10 @@ def test_inpaint_works_inside_a_users_own_jit_and_vmap():
         ({"known": KNOWN[:3]}, r"known must be \[H, W\]"),
         ({"key": KEYS}, "use inpaint_batch"),
         ({"model": 3}, "must be callable"),
-        ({"model": lambda x, t: x[..., :1]}, "returned 1 channels for a picture of 3"),
+        (
+            {"model": lambda x, t: x[..., :1]},
+            r"returned \[1, 6, 5, 1\] for pictures \[1, 6, 5, 3\]",
+        ),
         ({"noise": TRAINED}, r"T = 12 .* has 1000 steps.*noise.respace\(12\)"),
     ],
 )

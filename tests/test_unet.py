@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import random_network
 
+from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.models import EncoderUNet, UNet
 
 SMALL = {
@@ -15,16 +17,14 @@ SMALL = {
     "attention_resolutions": [2],
     "num_heads": 4,
 }
+LEVEL = {"channel_mult": [1], "attention_resolutions": []}  # the least, to compile quickly
 CLASSIFIER = {**SMALL, "image_size": 8, "out_channels": 10}
 
 forward = jax.jit(lambda model, x, t, y=None: model(x, t, y))
 
 
-def small(seed=0, **changes):
-    """A small network, nudged off the zeros that it starts with."""
-    model = UNet(**{**SMALL, **changes}, rngs=nnx.Rngs(seed))
-    keys = iter(jax.random.split(jax.random.key(seed), 999))
-    return jax.tree.map(lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), model)
+def small(seed=0, dtype=jnp.float32, **changes):
+    return random_network(UNet, {**SMALL, **changes}, seed, dtype=dtype)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,20 @@ def batch():
     return jax.random.normal(jax.random.key(1), (3, 8, 8, 3)), jnp.array([0, 250, 999])
 
 
-def test_a_fresh_network_predicts_zero_at_any_size_that_halves():
-    fresh = UNet(**SMALL, rngs=nnx.Rngs(0))
-    assert fresh.downsampling == 2
-    out = forward(fresh, jnp.ones((1, 6, 10, 3)), jnp.array([5]))
+def test_a_fresh_network_is_random_but_predicts_zero():
+    fresh = UNet(**{**SMALL, **LEVEL}, rngs=nnx.Rngs(0))
+    kernel = fresh.down[0][0].kernel[...]
+    bound = 27**-0.5  # fan-in 3 * 3 * 3
+    assert 0.99 * bound < jnp.abs(kernel).max() < bound
+    out = forward(fresh, jnp.ones((1, 5, 7, 3)), jnp.array([5]))
+    np.testing.assert_array_equal(out, np.zeros((1, 5, 7, 6)))
+
+
+def test_any_size_that_halves_will_do(model):
+    assert model.downsampling == 2
+    out = jax.eval_shape(model, jnp.ones((1, 6, 10, 3)), jnp.array([5]))
+    assert out.shape == (1, 6, 10, 6)
     assert out.dtype == jnp.float32
-    np.testing.assert_array_equal(out, np.zeros((1, 6, 10, 6)))
 
 
 def test_pictures_of_a_batch_do_not_mix_and_vmap_is_the_batch(model, batch):
@@ -51,11 +59,6 @@ def test_pictures_of_a_batch_do_not_mix_and_vmap_is_the_batch(model, batch):
     single = jax.vmap(lambda m, x, t: m(x[None], t[None])[0], in_axes=(None, 0, 0))
     np.testing.assert_allclose(jax.jit(single)(model, x, t), batched, rtol=1e-4, atol=1e-5)
     assert np.abs(batched).mean() > 0.05
-
-
-def test_integer_and_float_timesteps_are_one(model, batch):
-    x, t = batch
-    np.testing.assert_array_equal(forward(model, x, t), forward(model, x, t.astype(jnp.float32)))
 
 
 def test_new_weights_do_not_recompile(model, batch):
@@ -74,18 +77,17 @@ def test_new_weights_do_not_recompile(model, batch):
 
 def test_config_is_json_and_rebuilds_the_network():
     given = {**SMALL, "num_classes": 7, "use_scale_shift_norm": False, "dropout": 0.1}
-    network = UNet(**given, dtype="bfloat16", rngs=nnx.Rngs(0))
+    network = abstract_model(UNet, given, dtype="bfloat16")
     config = json.loads(json.dumps(network.config))
     assert config.items() >= given.items()
-    again = UNet(**config, dtype=jnp.bfloat16, rngs=nnx.Rngs(1))
+    again = abstract_model(UNet, config, dtype=jnp.bfloat16)
     assert jax.tree.structure(network) == jax.tree.structure(again)
 
 
 def test_config_rebuilds_the_classifier():
-    network = EncoderUNet(**CLASSIFIER, rngs=nnx.Rngs(0))
+    network = abstract_model(EncoderUNet, CLASSIFIER)
     assert network.downsampling == 2
-    config = json.loads(json.dumps(network.config))
-    again = EncoderUNet(**config, rngs=nnx.Rngs(1))
+    again = abstract_model(EncoderUNet, json.loads(json.dumps(network.config)))
     assert jax.tree.structure(network) == jax.tree.structure(again)
 
 
@@ -94,9 +96,9 @@ def test_bfloat16_computes_nearly_the_same_with_float32_weights(model, batch):
     assert {p.dtype for p in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
     exact, rough = forward(model, *batch), forward(half, *batch)
     assert rough.dtype == jnp.float32
-    # A product rounds by 2^-9; some twenty layers in a random walk make that about 1 %.
+    # An operation rounds by up to 2^-9; a hundred in a row, as a random walk, make that 2 %.
     error = jnp.sqrt(jnp.mean((rough - exact) ** 2) / jnp.mean(exact**2))
-    assert 1e-4 < error < 0.02
+    assert 1e-4 < error < 0.04
 
 
 def test_pooling_networks_have_no_weights_between_levels(batch):
@@ -108,7 +110,7 @@ def test_pooling_networks_have_no_weights_between_levels(batch):
 
 
 def test_dropout_happens_only_with_a_key_and_follows_it(batch):
-    network = small(dropout=0.5)
+    network = small(dropout=0.5, **LEVEL)
 
     @jax.jit
     def train(key):
@@ -117,11 +119,11 @@ def test_dropout_happens_only_with_a_key_and_follows_it(batch):
     first, again, other = (train(jax.random.key(i)) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
-    np.testing.assert_array_equal(forward(network, *batch), forward(small(), *batch))
+    np.testing.assert_array_equal(forward(network, *batch), forward(small(**LEVEL), *batch))
 
 
 def test_labels_steer_and_are_asked_for(batch):
-    network = small(num_classes=10)
+    network = small(num_classes=10, **LEVEL)
     x, t = batch
     zero, one = (forward(network, x, t, jnp.full(3, label)) for label in (0, 1))
     assert not np.allclose(zero, one)
@@ -129,11 +131,6 @@ def test_labels_steer_and_are_asked_for(batch):
         network(x, t)
     with pytest.raises(ValueError, match=r"y of shape \(3,\); got labels of shape \(1,\)"):
         network(x, t, jnp.zeros(1, int))
-
-
-def test_gradients_reach_every_parameter(model, batch):
-    gradient = jax.jit(jax.grad(lambda m: jnp.sum(m(*batch) ** 2)))(model)
-    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +181,6 @@ def test_classifiers_that_do_not_fit_are_explained(changes, message):
 
 
 def test_classifiers_take_their_own_size_only():
-    network = EncoderUNet(**CLASSIFIER, rngs=nnx.Rngs(0))
+    network = abstract_model(EncoderUNet, CLASSIFIER)
     with pytest.raises(ValueError, match="takes pictures of 8 x 8; got 8 x 16"):
         network(jnp.zeros((1, 8, 16, 3)), jnp.zeros(1))

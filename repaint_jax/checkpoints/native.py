@@ -11,7 +11,6 @@ names, such as `down.1.0.norm_in.scale`.
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from repaint_jax.checkpoints.parameters import (
     named_parameters,
     parameter_shapes,
 )
+from repaint_jax.files import replacing
 from repaint_jax.models.classifier import EncoderUNet
 from repaint_jax.models.unet import UNet
 
@@ -66,16 +66,11 @@ def save(path: str | Path, model: Any, *, dtype: DTypeLike | None = None, **abou
             name: np.ascontiguousarray(variable[...], dtype)
             for name, variable in named_parameters(model).items()
         }
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors would leave the file to its owner alone
         save_file(tensors, temporary, metadata)
         temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> Any:

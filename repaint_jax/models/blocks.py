@@ -14,7 +14,6 @@ from repaint_jax.models.layers import (
     Linear,
     average_pool,
     self_attention,
-    silu,
     timestep_embedding,
     upsample_nearest,
 )
@@ -115,7 +114,7 @@ class TimeEmbedding(nnx.Module):
     def __call__(self, t: jax.Array) -> jax.Array:
         """[B] -> float32[B, 4 * channels]."""
         sinusoids = timestep_embedding(t, self.linear_in.kernel.shape[0])
-        return self.linear_out(silu(self.linear_in(sinusoids)))
+        return self.linear_out(jax.nn.silu(self.linear_in(sinusoids)))
 
 
 class ResBlock(nnx.Module):
@@ -148,17 +147,17 @@ class ResBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, emb: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """(f[B, H, W, in], float32[B, E]) -> f[B, H', W', out]; drops out only with `rngs`."""
-        h = silu(self.norm_in(x))
+        h = jax.nn.silu(self.norm_in(x))
         if self.resample is not None:
             resize = average_pool if self.resample == "down" else upsample_nearest
             x, h = resize(x), resize(h)
         h = self.conv_in(h)
-        emb = self.embed(silu(emb))
+        emb = self.embed(jax.nn.silu(emb))
         if self.film:
             h = self.norm_out(h, *jnp.split(emb, 2, axis=-1))
         else:
             h = self.norm_out(h + emb[:, None, None, :].astype(h.dtype))
-        h = self.dropout(silu(h), deterministic=rngs is None, rngs=rngs)
+        h = self.dropout(jax.nn.silu(h), deterministic=rngs is None, rngs=rngs)
         return (x if self.skip is None else self.skip(x)) + self.conv_out(h)
 
 
@@ -216,22 +215,6 @@ def halve(channels: int, arch: Architecture, *, dtype: DTypeLike, rngs: nnx.Rngs
     return Downsample(channels, arch, dtype=dtype, rngs=rngs)
 
 
-def encoder(arch: Architecture, *, dtype: DTypeLike, rngs: nnx.Rngs) -> tuple[nnx.List, list[int]]:
-    """Blocks from the picture to the lowest level, and the channels that each puts out."""
-    width = arch.widths[0]
-    blocks: list[nnx.List] = [nnx.List([Conv(arch.in_channels, width, dtype=dtype, rngs=rngs)])]
-    outputs = [width]
-    for level, next_width in enumerate(arch.widths):
-        if level:
-            blocks.append(nnx.List([halve(width, arch, dtype=dtype, rngs=rngs)]))
-            outputs.append(width)
-        for _ in range(arch.num_res_blocks):
-            blocks.append(level_block(width, next_width, level, arch, dtype=dtype, rngs=rngs))
-            width = next_width
-            outputs.append(width)
-    return nnx.List(blocks), outputs
-
-
 def level_block(
     in_channels: int,
     out_channels: int,
@@ -246,6 +229,22 @@ def level_block(
     if 2**level in arch.attention_resolutions:
         layers.append(AttentionBlock(out_channels, arch, dtype=dtype, rngs=rngs))
     return nnx.List(layers)
+
+
+def encoder(arch: Architecture, *, dtype: DTypeLike, rngs: nnx.Rngs) -> tuple[nnx.List, list[int]]:
+    """Blocks from the picture to the lowest level, and the channels that each puts out."""
+    width = arch.widths[0]
+    blocks: list[nnx.List] = [nnx.List([Conv(arch.in_channels, width, dtype=dtype, rngs=rngs)])]
+    outputs = [width]
+    for level, next_width in enumerate(arch.widths):
+        if level:
+            blocks.append(nnx.List([halve(width, arch, dtype=dtype, rngs=rngs)]))
+            outputs.append(width)
+        for _ in range(arch.num_res_blocks):
+            blocks.append(level_block(width, next_width, level, arch, dtype=dtype, rngs=rngs))
+            width = next_width
+            outputs.append(width)
+    return nnx.List(blocks), outputs
 
 
 def middle(arch: Architecture, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.List:

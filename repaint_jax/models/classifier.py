@@ -20,7 +20,7 @@ from repaint_jax.models.blocks import (
     middle,
     run,
 )
-from repaint_jax.models.layers import GroupNorm, Linear, self_attention, silu
+from repaint_jax.models.layers import GroupNorm, Linear, self_attention
 
 
 class AttentionPool(nnx.Module):
@@ -123,4 +123,4 @@ class EncoderUNet(nnx.Module):
         for block in self.down:
             h = run(block, h, emb, rngs)
         h = run(self.middle, h, emb, rngs)
-        return self.out_pool(silu(self.out_norm(h.astype(jnp.float32))))
+        return self.out_pool(jax.nn.silu(self.out_norm(h.astype(jnp.float32))))

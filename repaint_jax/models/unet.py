@@ -27,7 +27,7 @@ from repaint_jax.models.blocks import (
     middle,
     run,
 )
-from repaint_jax.models.layers import Conv, GroupNorm, silu
+from repaint_jax.models.layers import Conv, GroupNorm
 
 
 class UNet(nnx.Module):
@@ -116,7 +116,7 @@ class UNet(nnx.Module):
         h = run(self.middle, h, emb, rngs)
         for block in self.up:
             h = run(block, jnp.concatenate([h, skips.pop()], axis=-1), emb, rngs)
-        return self.out_conv(silu(self.out_norm(h.astype(jnp.float32))))
+        return self.out_conv(jax.nn.silu(self.out_norm(h.astype(jnp.float32))))
 
     def _labels(self, y: jax.Array | None, t: jax.Array) -> jax.Array:
         if y is None or y.shape != t.shape:

@@ -1,0 +1,13 @@
+"""Networks with random weights, drawn by NumPy: JAX would compile for seconds to draw them."""
+
+import numpy as np
+
+from repaint_jax.checkpoints.parameters import abstract_model, fill, parameter_shapes
+
+
+def random_network(construct, config, seed=0, **more):
+    """No weight is zero, unlike in a fresh network, and norms scale by about one."""
+    rng = np.random.default_rng(seed)
+    model = abstract_model(construct, config, **more)
+    shapes = parameter_shapes(model)
+    return fill(model, lambda name: rng.normal(name.endswith("scale"), 0.08, shapes[name]))
