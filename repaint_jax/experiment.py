@@ -162,7 +162,7 @@ def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
         pictures = [images.load_image(p, size=shape, channels=setup.channels) for p in paths]
         shapes = [images.image_shape(p) for p in paths]
     if config.mask in masks.MASKS:
-        with _config_errors("config.mask"):
+        with config_errors("config.mask"):
             # A stream for each picture, so that its mask does not depend on those before it.
             known = [
                 masks.MASKS[config.mask](shape, np.random.default_rng([config.seed, i]))

@@ -270,7 +270,7 @@ def test_a_full_disk_is_an_error_before_the_first_step(tmp_path):
 
 def test_a_workdir_that_cannot_be_written_is_an_error(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match=r"cannot write to .*file.*: choose another --workdir"):
         run_training(config, tmp_path / "file" / "run")
 
 
@@ -285,6 +285,7 @@ def test_a_workdir_that_cannot_be_written_is_an_error(config, tmp_path):
         ({"num_steps": 0}, "config.num_steps: at least 1, not 0"),
         ({"log_every": 0}, "config.log_every: at least 1"),
         ({"checkpoint_every": 3}, "config.checkpoint_every: a multiple of config.log_every"),
+        ({"seed": -1}, "config.seed: from 0 to"),
         ({"ema": 1.0}, "config.ema: at least 0 and below 1"),
         ({"model.model_channels": 24}, "config.model: every level's width must be divisible by"),
         ({"model.dtype": "float8"}, "config.model.dtype: float32 or bfloat16"),

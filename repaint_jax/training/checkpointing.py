@@ -20,9 +20,18 @@ class Checkpoints:
     """The last few states of a run, in `folder`/STEP."""
 
     def __init__(self, folder: Path, keep: int = 2):
-        """Makes the folder if need be; `keep` is how many states stay."""
+        """Makes the folder if need be; `keep` is how many states stay.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         self.folder = folder.absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {folder} ({error.strerror}): choose another --workdir"
+            ) from error
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(

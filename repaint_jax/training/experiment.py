@@ -160,6 +160,8 @@ def build_settings(config: ConfigDict) -> Settings:
             f"(here {devices}) times micro_batches ({config.micro_batches}); take a multiple of "
             f"{devices * config.micro_batches}"
         )
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
     if not 0 <= config.ema < 1:
         raise ConfigError(f"config.ema: at least 0 and below 1, not {config.ema}")
     return Settings(

@@ -66,7 +66,7 @@ def noise_loss(
     at = forward.at(t)
     x = at.signal * x0 + at.sigma * eps
     output = model(x, jnp.asarray(forward.reverse.time)[t])
-    predicted, learned = split_output(output, x0.shape[-1])
+    predicted, learned = split_output(output, x)
     mse = jnp.mean((predicted - eps) ** 2)
     if learned is None:
         return Loss(mse, mse)
