@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -149,3 +150,19 @@ def test_a_picture_may_be_an_open_file():
     opened = io.BytesIO()
     Image.new("RGB", (8, 8), (9, 9, 9)).save(opened, format="PNG")
     assert (load_image(opened, size=8) == 9).all()
+
+
+def test_without_grain_a_stream_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    train, _ = load_data(str(folder), SHAPE, num_validation=0, in_memory=False)
+    with pytest.raises(DataError, match=r"needs grain: pip install 'repaint-jax\[train\]'"):
+        train.batches(0, 1, 4)
+
+
+def test_a_picture_damaged_in_its_zip_is_skipped(tmp_path):
+    path = tmp_path / "data.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bad.png", b"a marker to be overwritten")
+    path.write_bytes(path.read_bytes().replace(b"marker", b"MARKER"))
+    with pytest.raises(DataError, match=r"data.zip: bad.png: damaged in the zip"):
+        load_data(str(path), SHAPE, num_validation=0)

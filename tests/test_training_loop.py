@@ -1,6 +1,7 @@
 """The loop around the updates, with a network that compiles at once."""
 
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -71,3 +72,12 @@ def test_going_on_from_a_checkpoint_is_as_if_nothing_had_been(tmp_path, in_memor
     assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
     for one, other in zip(jax.tree.leaves(whole.ema), jax.tree.leaves(again.ema), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_without_tensorboard_the_training_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    watch = Watch(tmp_path, done=0, num_steps=8, batch_size=1, tensorboard=True)
+    watch.picture(0, "samples", np.zeros((8, 8, 3), np.uint8))
+    watch.close()
+    told = capsys.readouterr().err.splitlines()[0]
+    assert told == "no TensorBoard summaries: pip install 'repaint-jax[train]' to have them"

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from repaint_jax import NoiseSchedule
-from repaint_jax.models.layers import Conv, Linear, silu
+from repaint_jax.models.layers import Conv, Linear
 from repaint_jax.training.step import Optimizer, Settings, Trainer
 
 NOISE = NoiseSchedule.linear(1000)
@@ -23,7 +23,7 @@ class Perceptron(nnx.Module):
     def __call__(self, x, t):
         phase = t[:, None] / 1000 * np.pi * 2.0 ** np.arange(-1, 3)[None]
         told = jnp.concatenate([x.reshape(len(x), -1), jnp.sin(phase), jnp.cos(phase)], -1)
-        return self.last(silu(self.second(silu(self.first(told))))).reshape(x.shape)
+        return self.last(jax.nn.silu(self.second(jax.nn.silu(self.first(told))))).reshape(x.shape)
 
 
 class TwoConvolutions(nnx.Module):
@@ -38,7 +38,7 @@ class TwoConvolutions(nnx.Module):
 
     def __call__(self, x, t, rngs=None):
         h = self.first(x) + self.told(t[:, None] / 1000)[:, None, None]
-        return self.second(self.dropout(silu(h), deterministic=rngs is None, rngs=rngs))
+        return self.second(self.dropout(jax.nn.silu(h), deterministic=rngs is None, rngs=rngs))
 
 
 def tiny_pictures(count=20):
