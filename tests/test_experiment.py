@@ -208,11 +208,14 @@ def test_networks_that_are_no_diffusion_models_of_pictures_are_refused(config, t
         )
 
 
-def test_the_model_in_the_box_belongs_to_the_default_configuration():
-    config = load_config()
-    assert config.image == "astronaut"
-    model = load(ROOT / "repaint_jax" / "weights" / f"{config.model.path}.safetensors")
-    assert model.downsampling == 4
+@pytest.mark.parametrize(("name", "side"), [("celeba", 32), ("fashion_mnist", 28)])
+def test_a_model_in_the_box_fills_its_pictures_as_its_configuration_says(name, side, tmp_path):
+    config = load_config(name)
+    change(config, num_samples=1, noise__num_steps="2", batch_size=2)
+    run_inpainting(config, tmp_path / "out")
+    pictures = list((tmp_path / "out" / "inpainted").iterdir())
+    assert len(pictures) == (1 if name == "celeba" else 10)
+    assert read(pictures[0]).shape[:2] == (side, side)
 
 
 def change(config, **fields):
