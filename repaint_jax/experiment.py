@@ -37,8 +37,9 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
         ConfigError, ImageError, CheckpointError, OSError: one line that says what to mend.
     """
     _check_numbers(config)
-    noise, plan = build_schedules(config, _about(config.model))
-    setup = build_model(config.model)
+    about = _about(config.model)
+    noise, plan = build_schedules(config, about)
+    setup = build_model(config.model, about)
     tasks = build_tasks(config, setup)
     results = Results(workdir, config.to_json_best_effort(indent=2))
     results.save_inputs(tasks)
@@ -74,8 +75,8 @@ class Setup:
     channels: int
 
 
-def build_model(config: ConfigDict) -> Setup:
-    """The network of `config.model`."""
+def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
+    """The network of `config.model`, whose file says `about` of its training."""
     path = _model_path(config)
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if config.dtype not in dtypes:
@@ -103,7 +104,7 @@ def build_model(config: ConfigDict) -> Setup:
             f"config.model.path: {path} is class-conditional; wrap it in Python as "
             "model(x, t) with a label of your choice, and call inpaint"
         )
-    size = config.image_size or _about(config).get("image_size")
+    size = config.image_size or about.get("image_size")
     if size is None:
         raise ConfigError(
             f"config.model.image_size: {path} does not tell the side of its training pictures; "
@@ -140,12 +141,19 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
                 "the one of its training, for instance --config.noise.kind=linear "
                 "--config.noise.num_train_steps=1000"
             )
-    if used["kind"] not in SCHEDULES:
-        raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {used['kind']!r}")
+    noise = build_noise(used["kind"], used["num_train_steps"])
     with config_errors("config.noise"):
-        noise = SCHEDULES[used["kind"]](used["num_train_steps"]).respace(config.noise.num_steps)
+        noise = noise.respace(config.noise.num_steps)
     with config_errors("config.resampling"):
         return noise, ResampleSchedule.create(noise.num_steps, **config.resampling)
+
+
+def build_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
+    """The schedule of a training, as `config.noise` names it."""
+    if kind not in SCHEDULES:
+        raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {kind!r}")
+    with config_errors("config.noise.num_train_steps"):
+        return SCHEDULES[kind](num_train_steps)
 
 
 def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
@@ -156,11 +164,9 @@ def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
     if config.image == "astronaut":
         paths = [Path("astronaut")]
         pictures = [images.astronaut(size=shape, channels=setup.channels)]
-        shapes = [images.astronaut().shape[:2]]
     else:
         paths = images.find_images(config.image)
         pictures = [images.load_image(p, size=shape, channels=setup.channels) for p in paths]
-        shapes = [images.image_shape(p) for p in paths]
     if config.mask in masks.MASKS:
         with config_errors("config.mask"):
             # A stream for each picture, so that its mask does not depend on those before it.
@@ -171,9 +177,15 @@ def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
             ]
     else:
         files = images.pair_masks(paths, _find_masks(config.mask))
+        square = config.image == "astronaut"  # and no file whose sides a mask could have
         known = [
-            images.load_mask(file, shape, source_shape=source, invert=config.invert_mask)
-            for file, source in zip(files, shapes, strict=True)
+            images.load_mask(
+                file,
+                shape,
+                source_shape=None if square else images.image_shape(path),
+                invert=config.invert_mask,
+            )
+            for file, path in zip(files, paths, strict=True)
         ]
     return [
         Task(name, picture, mask)

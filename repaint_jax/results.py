@@ -14,7 +14,7 @@ from repaint_jax.files import replacing
 from repaint_jax.grids import masked_preview, overview
 from repaint_jax.images import save_image
 from repaint_jax.metrics import psnr, ssim
-from repaint_jax.plots import film_stops, save_film
+from repaint_jax.plots import save_film
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.sampling import Sampled, Task
 
@@ -62,7 +62,7 @@ class Results:
             [[sampled.pictures[i, j] for j in range(num_samples)] for i in range(len(tasks))],
         )
         save_image(self.workdir / "grid.png", picture)
-        save_film(self.workdir / "process.gif", sampled.film, film_stops(plan), plan)
+        save_film(self.workdir / "process.gif", sampled.film, sampled.stops, plan)
         metrics = self._metrics(tasks, sampled, plan)
         with replacing(self.workdir / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")

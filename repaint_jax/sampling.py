@@ -36,7 +36,8 @@ class Sampled:
 
     Attributes:
         pictures: uint8[H, W, C] by (task, sample).
-        film: the first picture's trajectory, uint8[H, W, C] after each of `film_stops(plan)`.
+        stops: numbers of network calls after which the film looked.
+        film: the first picture's trajectory, uint8[H, W, C] after each of `stops`.
         seconds: time spent sampling, without compilation.
         compile_seconds: time spent compiling.
         batches: number of batches.
@@ -44,6 +45,7 @@ class Sampled:
     """
 
     pictures: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    stops: list[int] = field(default_factory=list)
     film: list[np.ndarray] = field(default_factory=list)
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -86,7 +88,7 @@ def sample(
     jobs = [(i, j) for i in range(len(tasks)) for j in range(num_samples)]
     batch_size = min(batch_size, len(jobs))
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
-    result = Sampled(batches=len(batches), batch_size=batch_size)
+    result = Sampled(stops=film_stops(resampling), batches=len(batches), batch_size=batch_size)
     calls = len(batches) * resampling.num_model_calls
     started = time.perf_counter()
     with _compile_clock() as compiling, tqdm(total=calls, unit="call", desc="compiling") as bar:
@@ -100,7 +102,7 @@ def sample(
                 jnp.stack([tasks[i].known for i, _ in filled]),
                 noise=noise,
                 resampling=resampling,
-                stops=film_stops(resampling),
+                stops=result.stops,
                 **sampler,
             )
             for pictures in _watched(walk, bar):

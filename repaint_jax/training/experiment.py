@@ -13,11 +13,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from repaint_jax.checkpoints import save
-from repaint_jax.experiment import ConfigError, config_errors
+from repaint_jax.experiment import ConfigError, build_noise, config_errors
 from repaint_jax.files import replacing
 from repaint_jax.images import save_image
 from repaint_jax.models import UNet
-from repaint_jax.schedules import SCHEDULES, NoiseSchedule
+from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
 from repaint_jax.training.loop import Rhythm, train
@@ -45,7 +45,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
         ConfigError, OSError: one line that says what to mend.
     """
     rhythm = build_rhythm(config)
-    noise = build_noise(config.noise)
+    noise = build_noise(config.noise.kind, config.noise.num_train_steps)
     settings = build_settings(config)
     model = build_network(config)
     _check_resumed(config, workdir)
@@ -113,14 +113,6 @@ class Outputs:
 
     def _save(self, name: str, params: Any) -> None:
         save(self.workdir / f"{name}.safetensors", self.trainer.model(params), **self.about)
-
-
-def build_noise(config: ConfigDict) -> NoiseSchedule:
-    """The schedule of `config.noise`."""
-    if config.kind not in SCHEDULES:
-        raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {config.kind!r}")
-    with config_errors("config.noise.num_train_steps"):
-        return SCHEDULES[config.kind](config.num_train_steps)
 
 
 def build_network(config: ConfigDict) -> UNet:
