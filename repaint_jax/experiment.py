@@ -178,7 +178,13 @@ def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
 
 
 def build_masks(
-    config: ConfigDict, mask: str, paths: list[Path], shape: images.Shape, streams: list[int]
+    config: ConfigDict,
+    mask: str,
+    paths: list[Path],
+    shape: images.Shape,
+    streams: list[int],
+    *,
+    field: str = "config.mask",
 ) -> list[np.ndarray]:
     """A mask for each picture, bool[H, W], from a generator's name or files.
 
@@ -188,15 +194,16 @@ def build_masks(
         paths: the pictures' files; one that does not exist has no sides to compare.
         shape: (height, width).
         streams: numbers of the random streams, so that a mask does not depend on those before it.
+        field: what errors call `mask`.
     """
     if mask in masks.MASKS:
-        with config_errors("config.mask"):
+        with config_errors(field):
             return [
                 masks.MASKS[mask](shape, np.random.default_rng([config.seed, stream]))
                 ^ config.invert_mask
                 for stream in streams
             ]
-    files = images.pair_masks(paths, _find_masks(mask))
+    files = images.pair_masks(paths, _find_masks(mask, field))
     return [
         images.load_mask(
             file,
@@ -208,13 +215,13 @@ def build_masks(
     ]
 
 
-def _find_masks(pattern: str) -> list[Path]:
+def _find_masks(pattern: str, field: str) -> list[Path]:
     """Mask files; a name that is neither a file nor a generator is most likely a typing error."""
     try:
         return images.find_images(pattern)
     except images.ImageError as error:
         raise ConfigError(
-            f"config.mask: expected one of {', '.join(masks.MASKS)}, or a file or folder: {error}"
+            f"{field}: expected one of {', '.join(masks.MASKS)}, or a file or folder: {error}"
         ) from error
 
 

