@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -58,7 +59,7 @@ def launch(
                     "which configuration? Give --config=configs/celeba.py or another file"
                 )
         except USER_ERRORS as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {_told(error)}")
         except KeyboardInterrupt:
             print(f"\nstopped; what was finished is in {workdir}", file=sys.stderr)
             sys.exit(130)
@@ -86,6 +87,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if len(rest) > 1:
         sys.exit(f"error: {rest[1]!r} is no flag; flags look like --config.mask=half")
     return rest
+
+
+def _told(error: Exception) -> str:
+    """The message; of the system's own errors the part that helps."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    mend = ": make room and run the same command again" if error.errno == errno.ENOSPC else ""
+    return f"{where}{error.strerror}{mend}"
 
 
 def _one_line(error: Exception) -> str:

@@ -157,8 +157,18 @@ def test_differences_are_paired_by_picture():
     rows += [row("two", name, value + 1) for name, value in hard.items()]
     rows += [row("two", "only here", 90.0)]
     (found,) = differences(rows)
-    assert (found.method, found.first) == ("two", "one")
+    assert (found.method, found.other) == ("two", "one")
     assert found.means["psnr_hole"] == Mean(1.0, 0.0)
+
+
+def test_methods_of_equal_network_calls_are_compared():
+    calls = {"first": 5, "slow": 9, "more": 9, "most": 12, "theirs": None, "others": None}
+    rows = [row(method, "a", 1.0) | {"calls": n} for method, n in calls.items()]
+    pairs = [(d.method, d.other) for d in differences(rows)]
+    assert pairs == [
+        ("slow", "first"), ("more", "first"), ("more", "slow"), ("most", "first"),
+        ("theirs", "first"), ("others", "first"),
+    ]  # fmt: skip
 
 
 def test_tables_are_markdown_and_csv():

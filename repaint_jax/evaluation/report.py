@@ -26,6 +26,7 @@ _PAGE = """<!doctype html>
   p {{ max-width: 50rem; }}
   .scroll {{ overflow-x: auto; }}
   table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+  td {{ white-space: nowrap; }}
   th, td {{ padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }}
   th {{ font-weight: 600; vertical-align: bottom; }}
   th:nth-child(-n+2), td:nth-child(-n+2) {{ text-align: left; }}
@@ -53,6 +54,7 @@ _PAGE = """<!doctype html>
   <label>order <select id="order"><option value="">by name</option>{orders}</select></label>
   <label>size <input id="size" type="range" min="48" max="384" value="128"></label>
 </nav>
+<p>Below each result: {score}.</p>
 {pictures}
 <script>
   const $ = id => document.getElementById(id);
@@ -96,7 +98,7 @@ def write_page(
         )
     key, name, worst = ("lpips", "LPIPS", "high")
     if all(row["lpips"] is None for row in rows):
-        key, name, worst = ("psnr_hole", "PSNR in the hole", "low")
+        key, name, worst = ("psnr_hole", "PSNR in the hole, in dB", "low")
     orders = "".join(
         f'<option value="m{i}|{worst}">worst {name} of {escape(method)} first</option>'
         for i, method in enumerate(methods)
@@ -113,6 +115,7 @@ def write_page(
         summary=_table(summary),
         differences=compared,
         masks="".join(f"<option>{escape(mask)}</option>" for mask in masks),
+        score=name,
         orders=orders,
         pictures=sections,
     )

@@ -111,31 +111,38 @@ def _by_picture(cell: Sequence[Row], name: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a method differs from the first one on the same pictures."""
+    """How much a method differs from another one on the same pictures."""
 
     mask: str
     method: str
-    first: str
+    other: str
     means: dict[str, Mean | None]
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Each method less the first, paired by picture, so that their difficulty cancels."""
+    """Each method less the first one, and less those of as many network calls before it.
+
+    Paired by picture, so that the pictures' difficulty cancels.
+    """
     found = []
     for mask in dict.fromkeys(row["mask"] for row in rows):
         cells: dict[str, list[Row]] = {}
         for row in rows:
             if row["mask"] == mask:
                 cells.setdefault(row["method"], []).append(row)
-        first, *rest = cells
-        for method in rest:
-            means = {}
-            for name in COMPARED:
-                ours, theirs = (_by_picture(cells[m], name) for m in (method, first))
-                both = [picture for picture in ours if picture in theirs]
-                means[name] = Mean.of([ours[picture] - theirs[picture] for picture in both])
-            found.append(Difference(mask, method, first, means))
+        calls = {method: cell[0].get("calls") for method, cell in cells.items()}
+        methods = list(cells)
+        for i, method in enumerate(methods):
+            for k, other in enumerate(methods[:i]):
+                if k == 0 or calls[method] == calls[other] is not None:
+                    means = {name: _paired(cells[method], cells[other], name) for name in COMPARED}
+                    found.append(Difference(mask, method, other, means))
     return found
+
+
+def _paired(cell: Sequence[Row], other: Sequence[Row], name: str) -> Mean | None:
+    ours, theirs = _by_picture(cell, name), _by_picture(other, name)
+    return Mean.of([ours[picture] - theirs[picture] for picture in ours if picture in theirs])
 
 
 Table = tuple[list[str], list[list[str]]]  # head and body
@@ -162,7 +169,7 @@ def difference_table(found: Sequence[Difference]) -> Table:
     figures = [f for f in FIGURES if f.name in COMPARED and any(d.means[f.name] for d in found)]
     head = ["mask", "method", "less", *(figure.title for figure in figures)]
     return head, [
-        [d.mask, d.method, d.first, *(_text(d.means[f.name], f.digits, sign=True) for f in figures)]
+        [d.mask, d.method, d.other, *(_text(d.means[f.name], f.digits, sign=True) for f in figures)]
         for d in found
     ]
 
