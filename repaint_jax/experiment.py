@@ -159,7 +159,10 @@ def settle_class(config: ConfigDict, setup: Setup, noise: NoiseSchedule) -> Setu
     """
     model, label = setup.model, config.class_label
     classifier = build_classifier(config, setup) if config.classifier_path else None
-    counts = [getattr(model, "num_classes", None), classifier and classifier.arch.out_channels]
+    counts: list[int | None] = [
+        getattr(model, "num_classes", None),
+        None if classifier is None else classifier.arch.out_channels,
+    ]
     known = {count for count in counts if count is not None}
     if not known:
         if label is not None:
