@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -13,15 +14,25 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
+from repaint_jax.datasets import DataError
 from repaint_jax.experiment import ConfigError
 from repaint_jax.images import ImageError
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
-USER_ERRORS = (ConfigError, CheckpointError, ImageError, OSError)
+USER_ERRORS = (ConfigError, CheckpointError, DataError, ImageError, OSError)
 
 
-def launch(command: Callable[[ConfigDict, Path], None]) -> None:
-    """Runs `command(config, workdir)` with the flags --config and --workdir."""
+def launch(
+    command: Callable[[ConfigDict, Path], None],
+    *,
+    without_config: Callable[[Path], None] | None = None,
+) -> None:
+    """Runs `command(config, workdir)` with the flags --config and --workdir.
+
+    Args:
+        command: what to do.
+        without_config: what to do when there is --workdir alone, if that makes sense.
+    """
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -36,12 +47,19 @@ def launch(command: Callable[[ConfigDict, Path], None]) -> None:
     def main(argv: Sequence[str]) -> None:
         del argv
         logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
-        config = flags.FLAGS.config
-        workdir = flags.FLAGS.workdir or os.path.join("out", _config_file().stem)
+        config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
         try:
-            command(config, Path(workdir))
+            if config is not None:
+                workdir = workdir or os.path.join("out", _config_file().stem)
+                command(config, Path(workdir))
+            elif without_config and workdir:
+                without_config(Path(workdir))
+            else:
+                raise ConfigError(
+                    "which configuration? Give --config=configs/celeba.py or another file"
+                )
         except USER_ERRORS as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {_told(error)}")
         except KeyboardInterrupt:
             print(f"\nstopped; what was finished is in {workdir}", file=sys.stderr)
             sys.exit(130)
@@ -60,9 +78,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
         return app.parse_flags_with_usage(list(argv))  # prints and exits
     try:
         rest = flags.FLAGS(argv)
-        if flags.FLAGS.config is None:
-            sys.exit("error: which configuration? Give --config=configs/celeba.py or another file")
-        flags.FLAGS.config.lock()  # an unreadable file shows itself on first use
+        if flags.FLAGS.config is not None:  # an unreadable file shows itself on first use
+            flags.FLAGS.config.lock()
     except flags.Error as error:
         sys.exit(f"error: {_one_line(error)}")
     except (AttributeError, KeyError, OSError, SyntaxError) as error:
@@ -70,6 +87,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if len(rest) > 1:
         sys.exit(f"error: {rest[1]!r} is no flag; flags look like --config.mask=half")
     return rest
+
+
+def _told(error: Exception) -> str:
+    """The message; of the system's own errors the part that helps."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    mend = ": make room and run the same command again" if error.errno == errno.ENOSPC else ""
+    return f"{where}{error.strerror}{mend}"
 
 
 def _one_line(error: Exception) -> str:

@@ -43,11 +43,10 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     Raises:
         ConfigError, ImageError, CheckpointError, OSError: one line that says what to mend.
     """
-    _check_numbers(config)
-    about = _about(config.model)
+    check_numbers(config)
+    about = model_about(config.model)
     noise, plan = build_schedules(config, about)
-    setup = build_model(config.model, about)
-    setup = settle_class(config.model, setup, trained_noise(config.noise, about))
+    setup = build_setup(config, about)
     tasks = build_tasks(config, setup)
     results = Results(workdir, config.to_json_best_effort(indent=2))
     results.save_inputs(tasks)
@@ -68,7 +67,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
 
 def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
     """Draws the resample schedule of `config` into `workdir`/schedule.png."""
-    _, plan = build_schedules(config, _about(config.model))
+    _, plan = build_schedules(config, model_about(config.model))
     path = workdir / "schedule.png"
     plots.plot_schedule(plan, path)
     print(path)
@@ -81,6 +80,12 @@ class Setup:
     model: Denoiser
     shape: tuple[int, int]  # height and width
     channels: int
+
+
+def build_setup(config: ConfigDict, about: dict[str, Any]) -> Setup:
+    """The model that is sampled: the network of `config.model`, its class settled."""
+    setup = build_model(config.model, about)
+    return settle_class(config.model, setup, trained_noise(config.noise, about))
 
 
 def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
@@ -268,43 +273,65 @@ def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
     else:
         paths = images.find_images(config.image)
         pictures = [images.load_image(p, size=shape, channels=setup.channels) for p in paths]
-    if config.mask in masks.MASKS:
-        with config_errors("config.mask"):
-            # A stream for each picture, so that its mask does not depend on those before it.
-            known = [
-                masks.MASKS[config.mask](shape, np.random.default_rng([config.seed, i]))
-                ^ config.invert_mask
-                for i in range(len(paths))
-            ]
-    else:
-        files = images.pair_masks(paths, _find_masks(config.mask))
-        square = config.image == "astronaut"  # and no file whose sides a mask could have
-        known = [
-            images.load_mask(
-                file,
-                shape,
-                source_shape=None if square else images.image_shape(path),
-                invert=config.invert_mask,
-            )
-            for file, path in zip(files, paths, strict=True)
-        ]
+    streams = list(range(len(paths)))
+    known = build_masks(config, config.mask, paths, shape, streams)
     return [
-        Task(name, picture, mask)
-        for name, picture, mask in zip(_names(paths), pictures, known, strict=True)
+        Task(name, picture, mask, stream)
+        for name, picture, mask, stream in zip(
+            picture_names(paths), pictures, known, streams, strict=True
+        )
     ]
 
 
-def _find_masks(pattern: str) -> list[Path]:
+def build_masks(
+    config: ConfigDict,
+    mask: str,
+    paths: list[Path],
+    shape: images.Shape,
+    streams: list[int],
+    *,
+    field: str = "config.mask",
+) -> list[np.ndarray]:
+    """A mask for each picture, bool[H, W], from a generator's name or files.
+
+    Args:
+        config: has `seed` and `invert_mask`.
+        mask: the name, or a file or a folder.
+        paths: the pictures' files; one that does not exist has no sides to compare.
+        shape: (height, width).
+        streams: numbers of the random streams, so that a mask does not depend on those before it.
+        field: what errors call `mask`.
+    """
+    if mask in masks.MASKS:
+        with config_errors(field):
+            return [
+                masks.MASKS[mask](shape, np.random.default_rng([config.seed, stream]))
+                ^ config.invert_mask
+                for stream in streams
+            ]
+    files = images.pair_masks(paths, _find_masks(mask, field))
+    return [
+        images.load_mask(
+            file,
+            shape,
+            source_shape=images.image_shape(path) if path.is_file() else None,
+            invert=config.invert_mask,
+        )
+        for file, path in zip(files, paths, strict=True)
+    ]
+
+
+def _find_masks(pattern: str, field: str) -> list[Path]:
     """Mask files; a name that is neither a file nor a generator is most likely a typing error."""
     try:
         return images.find_images(pattern)
     except images.ImageError as error:
         raise ConfigError(
-            f"config.mask: expected one of {', '.join(masks.MASKS)}, or a file or folder: {error}"
+            f"{field}: expected one of {', '.join(masks.MASKS)}, or a file or folder: {error}"
         ) from error
 
 
-def _names(paths: list[Path]) -> list[str]:
+def picture_names(paths: list[Path]) -> list[str]:
     """A name for each picture's results: its stem, or where that is not unique, its file name."""
     stems = [path.stem for path in paths]
     names = [
@@ -352,13 +379,14 @@ def _dtype(config: ConfigDict) -> Any:
     return dtypes[config.dtype]
 
 
-def _about(config: ConfigDict) -> dict[str, Any]:
+def model_about(config: ConfigDict) -> dict[str, Any]:
     """What the model's file says of its training; nothing for a foreign format."""
     path = _model_path(config)
     return load_about(path) if path.suffix == ".safetensors" else {}
 
 
-def _check_numbers(config: ConfigDict) -> None:
+def check_numbers(config: ConfigDict) -> None:
+    """Refuses numbers out of their range."""
     for field in ("num_samples", "batch_size"):
         if config[field] < 1:
             raise ConfigError(f"config.{field}: at least 1, not {config[field]}")

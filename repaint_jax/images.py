@@ -204,7 +204,7 @@ def find_images(pattern: PathLike) -> list[Path]:
             f"{pattern}: none of the {len(candidates)} files there is a picture: "
             f"expected one of {', '.join(SUFFIXES)}"
         )
-    return sorted(found, key=_natural_order)
+    return sorted(found, key=natural_order)
 
 
 def pair_masks(images: Sequence[Path], masks: Sequence[Path]) -> list[Path]:
@@ -350,6 +350,7 @@ def _sides(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def _natural_order(path: Path) -> list[str | int]:
+def natural_order(path: Path) -> list[str | int]:
+    """A key to sort paths by, 2.png before 10.png."""
     parts = re.split(r"([0-9]+)", str(path))
     return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from repaint_jax.denoisers import Denoiser
+from repaint_jax.denoisers import Denoiser, split_model
 from repaint_jax.images import to_float, to_uint8
 from repaint_jax.plots import film_stops
 from repaint_jax.repaint import trajectory
@@ -23,11 +24,23 @@ from repaint_jax.schedules import NoiseSchedule
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to fill: uint8[H, W, C] and bool[H, W], True = known."""
+    """One picture to fill.
+
+    Attributes:
+        name: of its files.
+        image: uint8[H, W, C].
+        known: bool[H, W], True = known.
+        stream: of its random numbers: sample j has the key `seed` folded with it and with j, and is
+            the same picture whatever else is sampled.
+    """
 
     name: str
     image: np.ndarray
     known: np.ndarray
+    stream: int
+
+
+Job = tuple[Task, int]  # a picture and which of its samples
 
 
 @dataclass
@@ -67,9 +80,6 @@ def sample(
 ) -> Sampled:
     """Fills each task's hole `num_samples` ways, with a progress bar.
 
-    Sample j of task i has the key `seed` folded with i and j, so that it is the same picture
-    whatever the batch size and the number of samples.
-
     Args:
         tasks: the pictures, all of one shape.
         model: the noise predictor.
@@ -90,25 +100,25 @@ def sample(
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
     result = Sampled(stops=film_stops(resampling), batches=len(batches), batch_size=batch_size)
     calls = len(batches) * resampling.num_model_calls
+    model = replicated(model)
     started = time.perf_counter()
-    with _compile_clock() as compiling, tqdm(total=calls, unit="call", desc="compiling") as bar:
+    with compile_clock() as compiling, tqdm(total=calls, unit="call", desc="compiling") as bar:
         for number, batch in enumerate(batches):
-            # The last batch is filled up with its first job: one shape, one compilation.
-            filled = batch + batch[:1] * (batch_size - len(batch))
-            walk = trajectory(
-                _keys(seed, filled),
+            walk = sample_batch(
+                [(tasks[i], j) for i, j in batch],
                 model,
-                jnp.stack([to_float(tasks[i].image) for i, _ in filled]),
-                jnp.stack([tasks[i].known for i, _ in filled]),
                 noise=noise,
                 resampling=resampling,
+                batch_size=batch_size,
+                seed=seed,
                 stops=result.stops,
+                bar=bar,
                 **sampler,
             )
-            for pictures in _watched(walk, bar):
+            for pictures in walk:
                 if number == 0:
                     result.film.append(to_uint8(pictures[0]))
-            for (i, j), picture in zip(batch, pictures, strict=False):
+            for (i, j), picture in zip(batch, pictures, strict=True):
                 result.pictures[i, j] = to_uint8(picture)
                 on_picture(tasks[i], j, result.pictures[i, j])
     result.compile_seconds = sum(compiling)
@@ -116,13 +126,49 @@ def sample(
     return result
 
 
-def _keys(seed: int, jobs: list[tuple[int, int]]) -> jax.Array:
-    root = jax.random.key(seed)
-    return jnp.stack([jax.random.fold_in(jax.random.fold_in(root, i), j) for i, j in jobs])
+def sample_batch(
+    jobs: Sequence[Job],
+    model: Denoiser,
+    *,
+    noise: NoiseSchedule,
+    resampling: ResampleSchedule,
+    batch_size: int,
+    seed: int,
+    stops: Sequence[int],
+    bar: tqdm,
+    **sampler: Any,
+) -> Iterator[np.ndarray]:
+    """Up to `batch_size` samples, shared evenly among this process's devices.
 
+    Args:
+        jobs: what to sample, all of one shape.
+        model: the noise predictor; see `replicated`.
+        noise: its schedule, respaced.
+        resampling: the walk.
+        batch_size: pictures on the devices: a smaller batch is filled up with its first job, so
+            that there is one shape and one compilation.
+        seed: of all random numbers.
+        stops: numbers of network calls after which to look; the end is always one.
+        bar: is told of the network calls.
+        sampler: further arguments of `inpaint`.
 
-def _watched(walk: Iterator[tuple[int, jax.Array]], bar: tqdm) -> Iterator[np.ndarray]:
-    """The pictures at each stop of a trajectory, with the bar kept up to date."""
+    Yields:
+        The noisy pictures at each stop, at last the clean ones, f32[len(jobs), H, W, C].
+
+    Raises:
+        FloatingPointError: the trajectory left the finite numbers.
+    """
+    filled = [*jobs, *[jobs[0]] * (batch_size - len(jobs))]
+    walk = trajectory(
+        _spread(_keys(seed, filled)),
+        model,
+        _spread(np.stack([to_float(task.image) for task, _ in filled])),
+        _spread(np.stack([task.known for task, _ in filled])),
+        noise=noise,
+        resampling=resampling,
+        stops=stops,
+        **sampler,
+    )
     done = 0
     for calls, x in walk:
         pictures = np.asarray(x)
@@ -134,11 +180,36 @@ def _watched(walk: Iterator[tuple[int, jax.Array]], bar: tqdm) -> Iterator[np.nd
         bar.set_description("sampling", refresh=False)
         bar.update(calls - done)
         done = calls
-        yield pictures
+        yield pictures[: len(jobs)]
+
+
+def replicated(model: Denoiser) -> Denoiser:
+    """The model with its arrays on every device of this process, sent once and not by each call."""
+    arrays, code = split_model(model)
+    return code.rebuild(jax.device_put(arrays, NamedSharding(_mesh(), PartitionSpec())))
+
+
+def _spread(batch: Any) -> jax.Array:
+    """A batch, [N, ...], shared among this process's devices, or copied where they do not fit."""
+    axis = "pictures" if len(batch) % jax.local_device_count() == 0 else None
+    return jax.device_put(batch, NamedSharding(_mesh(), PartitionSpec(axis)))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("pictures",))
+
+
+def _keys(seed: int, jobs: Sequence[Job]) -> jax.Array:
+    root = jax.random.key(seed)
+
+    def key(task: Task, j: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(root, task.stream), j)
+
+    return jnp.stack([key(task, j) for task, j in jobs])
 
 
 @contextmanager
-def _compile_clock() -> Iterator[list[float]]:
+def compile_clock() -> Iterator[list[float]]:
     """Collects the seconds that JAX spends tracing and compiling."""
     seconds: list[float] = []
 

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
+
+from repaint_jax.checkpoints import save
+from repaint_jax.models import UNet
 
 # A silent [B, 1] + [B] has cost more people more days than any other line.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -15,3 +20,20 @@ GOLDEN = Path(__file__).parent / "golden"
 def golden() -> Path:
     """Folder with outputs of the reference implementations."""
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A network of one level, saved with its noise schedule."""
+    model = UNet(
+        model_channels=32,
+        channel_mult=(1,),
+        num_res_blocks=1,
+        attention_resolutions=(),
+        rngs=nnx.Rngs(0),
+    )
+    # A fresh network returns zeros; this one leaves a mark.
+    model.out_conv.bias[...] = jnp.arange(6) / 10
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save(path, model, image_size=16, noise={"kind": "linear", "num_train_steps": 1000})
+    return path

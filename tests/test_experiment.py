@@ -1,6 +1,5 @@
 """From a configuration to a folder of results, and every mistake on the way there."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from config_files import load_config
 from flax import nnx
 from PIL import Image
 
@@ -27,23 +27,6 @@ ROOT = Path(__file__).parent.parent
 SIDE = 16
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """A network of one level, saved with its noise schedule."""
-    model = UNet(
-        model_channels=32,
-        channel_mult=(1,),
-        num_res_blocks=1,
-        attention_resolutions=(),
-        rngs=nnx.Rngs(0),
-    )
-    # A fresh network returns zeros; this one leaves a mark.
-    model.out_conv.bias[...] = jnp.arange(6) / 10
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    save(path, model, image_size=SIDE, noise={"kind": "linear", "num_train_steps": 1000})
-    return path
-
-
 @pytest.fixture
 def faces(tmp_path):
     """Two pictures that are no squares, one grey."""
@@ -53,13 +36,6 @@ def faces(tmp_path):
     Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / "a.png")
     Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8)).save(folder / "b.png")
     return folder
-
-
-def load_config(name="celeba"):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config().lock()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, that they survive, and every mistake on the way there."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -254,18 +255,36 @@ def test_checkpoints_are_restored_whole_and_old_ones_go(tmp_path):
     assert jax.random.key_data(restored.key).tolist() == jax.random.key_data(state.key).tolist()
 
 
-def test_a_full_disk_is_an_error_before_the_first_step(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+@contextlib.contextmanager
+def full_disk():
+    """No file grows beyond 1000 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(OSError, match=r"checkpoint of 0 MB cannot be written .* make room"):
-            checkpoints.check_room(tiny_trainer().init())
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
+
+
+NO_ROOM = r"checkpoint of 0 MB cannot be written .* make room"
+
+
+def test_a_full_disk_is_an_error_before_the_first_step(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    with full_disk(), pytest.raises(OSError, match=NO_ROOM):
+        checkpoints.check_room(tiny_trainer().init())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path):
+    checkpoints, state = Checkpoints(tmp_path), tiny_trainer().init()
+    checkpoints.save(state._replace(step=jnp.int32(3)))
+    with full_disk(), pytest.raises(OSError, match=NO_ROOM):
+        checkpoints.save(state._replace(step=jnp.int32(6)))
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    assert int(Checkpoints(tmp_path).restore(state).step) == 3
 
 
 def test_a_workdir_that_cannot_be_written_is_an_error(config, tmp_path):

@@ -45,7 +45,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState) -> None:
-        """Writes a state, then removes the oldest."""
+        """Writes a state, then removes the oldest.
+
+        Raises:
+            OSError: there is no room for it; those before it are as they were.
+        """
+        # A full disk would end in orbax's traceback, and tensorstore's threads may outlive it.
+        self.check_room(state)
         self._manager.save(int(state.step), args=ocp.args.StandardSave(_as_dict(state)))
 
     def restore(self, like: TrainState) -> TrainState:
@@ -79,7 +85,8 @@ class Checkpoints:
         except OSError as error:
             raise OSError(
                 f"{self.folder}: a checkpoint of {size / 1e6:.0f} MB cannot be written there "
-                f"({error.strerror}): make room, or choose another --workdir"
+                f"({error.strerror}): make room and run the same command again, or choose another "
+                "--workdir"
             ) from error
         finally:
             probe.unlink(missing_ok=True)

@@ -5,33 +5,32 @@ If they are too many for memory, files are decoded anew each time they are drawn
 
 from __future__ import annotations
 
-import glob
-import io
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from repaint_jax.images import SUFFIXES, ImageError, find_images, fit, load_image
+from repaint_jax.datasets import (
+    DataError,
+    File,
+    Shape,
+    find_files,
+    find_paths,
+    fitted,
+    read_file,
+    read_npz,
+)
+from repaint_jax.images import ImageError
 
 __all__ = ["Data", "DataError", "Stream", "load_data"]
 
-ARRAY_NAMES = ("x_train", "train_images", "images", "train", "x", "arr_0")
-
-Shape = tuple[int, int, int]  # H, W, C
-
-
-class DataError(ValueError):
-    """The data cannot be used; the message says in one line why, and the cure."""
+ARRAY_NAMES = ("images", "x_train", "train_images", "train", "x", "arr_0")
 
 
 class Data(NamedTuple):
@@ -39,35 +38,6 @@ class Data(NamedTuple):
 
     train: np.ndarray | Stream
     validation: np.ndarray
-
-
-class Member(NamedTuple):
-    """A file in a zip."""
-
-    archive: zipfile.ZipFile
-    name: str
-
-    def open(self) -> NamedBytes:
-        """Its contents."""
-        name = f"{self.archive.filename}: {self.name}"
-        try:
-            return NamedBytes(name, self.archive.read(self.name))
-        except zipfile.BadZipFile as error:
-            raise ImageError(f"{name}: damaged in the zip ({error})") from error
-
-
-class NamedBytes(io.BytesIO):
-    """A file in memory that error messages call by its name."""
-
-    def __init__(self, name: str, contents: bytes):
-        super().__init__(contents)
-        self.name = name
-
-    def __str__(self) -> str:
-        return self.name
-
-
-File = Path | Member
 
 
 def load_data(
@@ -91,12 +61,11 @@ def load_data(
     Warns:
         UserWarning: which pictures were skipped because they cannot be read.
     """
-    path = Path(data).expanduser()
-    paths = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
+    paths = find_paths(data)
     if len(paths) == 1 and paths[0].suffix == ".npz":
-        pictures = _fitted(_read_npz(paths[0]), shape)
+        pictures = fitted(read_npz(paths[0], ARRAY_NAMES), shape)
     else:
-        files = _find_files(data, paths)
+        files = find_files(data)
         num_bytes = len(files) * int(np.prod(shape))
         if not (_fits(num_bytes) if in_memory is None else in_memory):
             held = _held_out(len(files), num_validation)
@@ -139,40 +108,10 @@ class Stream:
         for _ in range(100):
             file = self.files[int(rng.integers(len(self.files)))]
             try:
-                return _read(file, self.shape)
+                return read_file(file, self.shape)
             except ImageError as error:
                 warnings.warn(f"skipped: {error}", stacklevel=2)
         raise DataError(f"none of 100 pictures drawn from {len(self.files)} can be read")
-
-
-def _find_files(data: str, paths: list[Path]) -> list[File]:
-    """The pictures of a folder, a pattern or zips, in natural order."""
-    if paths and all(path.suffix.lower() == ".zip" for path in paths):
-        return [member for path in paths for member in _members(path)]
-    if len(paths) == 1 and paths[0].is_dir():
-        return list(find_images(os.path.join(glob.escape(str(paths[0])), "**", "*")))
-    return list(find_images(data))
-
-
-def _members(path: Path) -> list[Member]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: not a zip, or damaged ({error}): copy it again") from error
-    names = [
-        name
-        for name in sorted(archive.namelist())
-        if name.lower().endswith(SUFFIXES) and not name.startswith("__MACOSX/")
-    ]
-    if not names:
-        raise DataError(f"{path}: no pictures in it; expected one of {', '.join(SUFFIXES)}")
-    return [Member(archive, name) for name in names]
-
-
-def _read(file: File, shape: Shape) -> np.ndarray:
-    """One picture, uint8[H, W, C]."""
-    opened = file.open() if isinstance(file, Member) else file
-    return load_image(opened, size=shape[:2], channels=shape[2])
 
 
 def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
@@ -181,7 +120,7 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
 
     def read(file: File) -> np.ndarray | None:
         try:
-            return _read(file, shape)
+            return read_file(file, shape)
         except ImageError as error:
             broken.append(str(error))
             return None
@@ -198,42 +137,6 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
             raise DataError(told)
         warnings.warn(f"skipped: {told}", stacklevel=2)
     return np.array(pictures, np.uint8).reshape(-1, *shape)
-
-
-def _read_npz(path: Path) -> np.ndarray:
-    """uint8[N, H, W, C] from an npz."""
-    try:
-        with np.load(path) as arrays:
-            names = arrays.files
-            name = next((name for name in ARRAY_NAMES if name in names), names[0])
-            pictures = arrays[name]
-    except (zipfile.BadZipFile, EOFError, IndexError, ValueError) as error:
-        raise DataError(f"{path}: not an npz with arrays, or damaged: write it again") from error
-    if name not in ARRAY_NAMES and len(names) > 1:
-        raise DataError(f"{path}: holds {', '.join(names)}; call the pictures 'images'")
-    if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4) or 0 in pictures.shape:
-        raise DataError(
-            f"{path}: {name} is {pictures.dtype}{list(pictures.shape)}; expected "
-            "uint8[N, H, W] or uint8[N, H, W, C], values 0 to 255"
-        )
-    pictures = pictures if pictures.ndim == 4 else pictures[..., None]
-    if pictures.shape[-1] not in (1, 3):
-        raise DataError(f"{path}: {name} has {pictures.shape[-1]} channels; expected 1 or 3")
-    return pictures
-
-
-def _fitted(pictures: np.ndarray, shape: Shape) -> np.ndarray:
-    """Pictures uint8[N, H', W', C'] at `shape`."""
-    if pictures.shape[1:] == shape:
-        return pictures
-
-    def fitted(picture: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture)
-        image = fit(image.convert("L" if shape[2] == 1 else "RGB"), shape[:2])
-        return np.array(image).reshape(shape)
-
-    with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(fitted, pictures)))
 
 
 def _held_out(count: int, num_validation: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Many pictures, masks and methods, and tables of how well they did."""

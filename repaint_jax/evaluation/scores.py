@@ -1,0 +1,115 @@
+"""A row of figures for every inpainted picture of a folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from repaint_jax.evaluation.folder import Folder
+from repaint_jax.evaluation.lpips import lpips
+from repaint_jax.images import ImageError, load_image, load_mask
+from repaint_jax.metrics import psnr, ssim
+
+Row = dict[str, Any]
+
+
+def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
+    """Compares every result with its original.
+
+    Returns:
+        A row each, in the order of methods, masks, pictures and samples; and one line for each
+        file that cannot be used.
+    """
+    facts = {
+        (line["method"], line["mask"], line["picture"], line["sample"]): line
+        for line in folder.logged()
+    }
+    cells = [
+        (method, mask, picture, files)
+        for method in folder.methods()
+        for mask in folder.masks()
+        for picture, files in folder.samples(method, mask).items()
+    ]
+    rows, faults = [], []
+    for method, mask, picture, files in tqdm(cells, "scoring", unit="picture", delay=1):
+        try:
+            scores = list(_score(folder, mask, picture, files))
+        except ImageError as error:
+            faults.append(str(error))
+            continue
+        for sample, score in zip(files, scores, strict=True):
+            row = {"method": method, "mask": mask, "picture": picture, "sample": sample}
+            file = str(files[sample].relative_to(folder.root))
+            rows.append(facts.get(tuple(row.values()), row) | {"file": file} | score)
+    return rows, faults
+
+
+def _score(folder: Folder, mask: str, picture: str, files: dict[int, Path]) -> Iterator[Row]:
+    """The figures of each sample of one picture."""
+    original = load_image(folder.original(picture))
+    known = load_mask(folder.known_mask(mask, picture), original.shape[:2])
+    samples = np.stack([_result(file, original) for file in files.values()])
+    alike = lpips(np.broadcast_to(original, samples.shape), samples)
+    diversity = _diversity(samples)
+    for i, sample in enumerate(samples):
+        yield {
+            "lpips": None if alike is None else float(alike[i]),
+            "psnr_hole": _finite(psnr(original, sample, ~known)),
+            "psnr": _finite(psnr(original, sample)),
+            "ssim_hole": ssim(original, sample, ~known),
+            "ssim": ssim(original, sample),
+            "diversity": None if diversity is None else float(diversity[i]),
+            "spread_hole": _spread(sample[~known], np.delete(samples, i, axis=0)[:, ~known]),
+            "known_error": _largest_error(original[known], sample[known]),
+        }
+
+
+def _diversity(samples: np.ndarray) -> np.ndarray | None:
+    """Mean LPIPS of each sample to the others of its picture."""
+    count = len(samples)
+    one, other = np.triu_indices(count, 1)
+    distances = lpips(samples[one], samples[other]) if count > 1 else None
+    if distances is None:
+        return None
+    matrix = np.zeros((count, count))
+    matrix[one, other] = distances
+    return (matrix + matrix.T).sum(axis=1) / (count - 1)
+
+
+def _spread(sample: np.ndarray, others: np.ndarray) -> float | None:
+    """Root mean square difference to the other samples, in levels of 255."""
+    if others.size == 0:
+        return None
+    return float(np.sqrt(np.mean((others.astype(float) - sample) ** 2)))
+
+
+def _largest_error(original: np.ndarray, sample: np.ndarray) -> int | None:
+    """Largest difference over the known part, in levels of 255: 0 if it was kept."""
+    return int(np.abs(original.astype(int) - sample).max()) if original.size else None
+
+
+def _finite(ratio: float | None) -> float | None:
+    """Equal pictures have an infinite ratio, which has no mean: their row says None."""
+    return None if ratio is not None and math.isinf(ratio) else ratio
+
+
+def _result(path: Path, original: np.ndarray) -> np.ndarray:
+    """A result, in the size of its original."""
+    picture = load_image(path)
+    if picture.shape != original.shape:
+        raise ImageError(
+            f"{path}: expected the size of its original, {original.shape[0]}x{original.shape[1]}, "
+            f"got {picture.shape[0]}x{picture.shape[1]}: make it anew from the files in original/"
+        )
+    return picture
+
+
+def as_lines(rows: list[Row]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)

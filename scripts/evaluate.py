@@ -1,0 +1,67 @@
+"""Inpaints a folder of pictures under several masks and schedules, and writes a table of how well.
+
+python scripts/evaluate.py --config=configs/celeba.py --data=faces --masks=wide,narrow
+python scripts/evaluate.py --config=configs/celeba.py --data=faces --schedules=100/10/1,100/10/10
+python scripts/evaluate.py --evaluate_only --workdir=out/celeba
+
+Killed at any moment, the same command goes on with the pictures that are not there yet. Results of
+another program are scored along if they lie in WORKDIR/inpainted/NAME/MASK/PICTURE_SAMPLE.png.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from repaint_jax.cli import launch
+from repaint_jax.evaluation.experiment import build_request, run_evaluation, run_scoring
+from repaint_jax.experiment import ConfigError
+
+_DATA = flags.DEFINE_string(
+    "data", None, "Pictures: a folder, a zip, an npz or a pattern such as 'faces/*.png'."
+)
+_MASKS = flags.DEFINE_list(
+    "masks",
+    None,
+    "wide, narrow, super_resolution, alternating_lines, half, expand, box; files or folders of "
+    "masks; or paper for the first six. By default config.mask.",
+)
+_SCHEDULES = flags.DEFINE_list(
+    "schedules",
+    None,
+    "T/j/r each: timesteps, jump length, resamplings. By default that of the config.",
+)
+_NUM_PICTURES = flags.DEFINE_integer("num_pictures", None, "How many, from the first; or all.")
+_PROCESS = flags.DEFINE_integer("process", 0, "This process's number, if several share the work.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many share the work and --workdir.")
+_EVALUATE_ONLY = flags.DEFINE_bool(
+    "evaluate_only", False, "Score what lies in --workdir, whoever made it."
+)
+flags.DEFINE_alias("evaluate-only", "evaluate_only")
+
+
+def evaluate(config: ConfigDict, workdir: Path) -> None:
+    """Samples what is lacking and scores, or only scores."""
+    if _EVALUATE_ONLY.value:
+        return run_scoring(workdir)
+    request = build_request(
+        config,
+        data=_DATA.value,
+        masks=_MASKS.value,
+        schedules=_SCHEDULES.value,
+        num_pictures=_NUM_PICTURES.value,
+        process=_PROCESS.value,
+        num_processes=_NUM_PROCESSES.value,
+    )
+    return run_evaluation(config, request, workdir)
+
+
+def score(workdir: Path) -> None:
+    """What can be done without a configuration."""
+    if not _EVALUATE_ONLY.value:
+        raise ConfigError("which configuration? Give --config=configs/celeba.py or another file")
+    run_scoring(workdir)
+
+
+if __name__ == "__main__":
+    launch(evaluate, without_config=score)
