@@ -25,11 +25,16 @@ def get_config() -> ConfigDict:
     # The network; it brings its picture size and noise schedule.
     config.model = ConfigDict()
     config.model.path = "fashion_mnist"
-    config.model.image_size = config_dict.placeholder(int)
+    config.model.source = config_dict.placeholder(str)
+    config.model.image_size = config_dict.placeholder(object)
     config.model.dtype = "float32"
     config.model.num_heads = config_dict.placeholder(int)
     config.model.num_head_channels = 64
     config.model.use_new_attention_order = False
+    config.model.class_label = config_dict.placeholder(int)
+    config.model.classifier_path = config_dict.placeholder(str)
+    config.model.classifier_source = config_dict.placeholder(str)
+    config.model.guidance_scale = 1.0
     config.noise = ConfigDict()
     config.noise.kind = config_dict.placeholder(str)
     config.noise.num_train_steps = config_dict.placeholder(int)

@@ -26,11 +26,18 @@ def get_config() -> ConfigDict:
     # The network.
     config.model = ConfigDict()
     config.model.path = config_dict.placeholder(str)  # must be given
-    config.model.image_size = 256
+    config.model.source = config_dict.placeholder(str)
+    config.model.image_size = config_dict.FieldReference(256, field_type=object)
     config.model.dtype = "float32"  # or bfloat16, for GPUs and TPUs
     config.model.num_heads = config_dict.placeholder(int)  # instead of num_head_channels
     config.model.num_head_channels = 64
     config.model.use_new_attention_order = False
+
+    # For class-conditional models, and a classifier that steers; see configs/imagenet256.py.
+    config.model.class_label = config_dict.placeholder(int)
+    config.model.classifier_path = config_dict.placeholder(str)
+    config.model.classifier_source = config_dict.placeholder(str)
+    config.model.guidance_scale = 1.0
 
     # The noise schedule of the training, and the steps of it that sampling visits.
     config.noise = ConfigDict()

@@ -1,6 +1,7 @@
 """RePaint: training-free inpainting with diffusion models, in JAX and Flax."""
 
 from repaint_jax.denoisers import Denoiser, noise_from_v, noise_from_x0
+from repaint_jax.guidance import classifier_free, guided, with_label
 from repaint_jax.repaint import inpaint, inpaint_batch, trajectory
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import NoiseSchedule
@@ -9,9 +10,12 @@ __all__ = [
     "Denoiser",
     "NoiseSchedule",
     "ResampleSchedule",
+    "classifier_free",
+    "guided",
     "inpaint",
     "inpaint_batch",
     "noise_from_v",
     "noise_from_x0",
     "trajectory",
+    "with_label",
 ]

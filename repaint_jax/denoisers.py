@@ -117,6 +117,11 @@ def split_output(output: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array 
     return output[..., :channels], output[..., channels:]
 
 
+def join_output(eps: jax.Array, learned: jax.Array | None) -> jax.Array:
+    """The inverse of `split_output`."""
+    return eps if learned is None else jnp.concatenate([eps, learned], -1)
+
+
 def predict_x0(x: jax.Array, eps: jax.Array, at: Reverse, clip: bool) -> jax.Array:
     """x_0 from x_t and its noise (DDPM, Eq. 15), clipped to [-1, 1] if asked."""
     x0 = at.x_to_x0 * x - at.noise_to_x0 * eps
@@ -158,7 +163,7 @@ def noise_from_x0(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
         model: called like any model, but returns x_0.
         noise: the original (not respaced) schedule of the model's training.
     """
-    return Partial(_noise_from_x0, model, *_levels(noise))
+    return Partial(_noise_from_x0, model, *levels(noise))
 
 
 def noise_from_v(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
@@ -171,31 +176,29 @@ def noise_from_v(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
         model: called like any model, but returns v.
         noise: the original (not respaced) schedule of the model's training.
     """
-    return Partial(_noise_from_v, model, *_levels(noise))
+    return Partial(_noise_from_v, model, *levels(noise))
 
 
 def _noise_from_x0(
     model: Denoiser, signal: jax.Array, sigma: jax.Array, x: jax.Array, t: jax.Array
 ) -> jax.Array:
     x0, learned = split_output(model(x, t), x)
-    eps = (x - _per_picture(signal[t]) * x0) / _per_picture(sigma[t])
-    return eps if learned is None else jnp.concatenate([eps, learned], -1)
+    return join_output((x - per_picture(signal[t]) * x0) / per_picture(sigma[t]), learned)
 
 
 def _noise_from_v(
     model: Denoiser, signal: jax.Array, sigma: jax.Array, x: jax.Array, t: jax.Array
 ) -> jax.Array:
     v, learned = split_output(model(x, t), x)
-    eps = _per_picture(signal[t]) * v + _per_picture(sigma[t]) * x
-    return eps if learned is None else jnp.concatenate([eps, learned], -1)
+    return join_output(per_picture(signal[t]) * v + per_picture(sigma[t]) * x, learned)
 
 
-def _per_picture(level: jax.Array) -> jax.Array:
+def per_picture(level: jax.Array) -> jax.Array:
     """[B] -> [B, 1, 1, 1]."""
     return level[:, None, None, None]
 
 
-def _levels(noise: NoiseSchedule) -> tuple[jax.Array, jax.Array]:
+def levels(noise: NoiseSchedule) -> tuple[jax.Array, jax.Array]:
     """sqrt(ac) and sqrt(1 - ac) by network time, f32[T_train]."""
     if noise.num_steps != noise.num_train_steps:
         raise ValueError(

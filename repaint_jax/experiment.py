@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax import images, masks, plots
-from repaint_jax.checkpoints import load, load_about, load_guided_diffusion
+from repaint_jax.checkpoints import (
+    load,
+    load_about,
+    load_guided_diffusion,
+    load_guided_diffusion_classifier,
+)
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.models import UNet
+from repaint_jax.guidance import guided, with_label
+from repaint_jax.models import EncoderUNet, UNet
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.results import Results
 from repaint_jax.sampling import Task, sample
@@ -39,7 +46,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     check_numbers(config)
     about = model_about(config.model)
     noise, plan = build_schedules(config, about)
-    setup = build_model(config.model, about)
+    setup = build_setup(config, about)
     tasks = build_tasks(config, setup)
     results = Results(workdir, config.to_json_best_effort(indent=2))
     results.save_inputs(tasks)
@@ -71,26 +78,30 @@ class Setup:
     """A model and the pictures it takes."""
 
     model: Denoiser
-    image_size: int
+    shape: tuple[int, int]  # height and width
     channels: int
+
+
+def build_setup(config: ConfigDict, about: dict[str, Any]) -> Setup:
+    """The model that is sampled: the network of `config.model`, its class settled."""
+    setup = build_model(config.model, about)
+    return settle_class(config.model, setup, trained_noise(config.noise, about))
 
 
 def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
     """The network of `config.model`, whose file says `about` of its training."""
     path = _model_path(config)
-    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    if config.dtype not in dtypes:
-        raise ConfigError(f"config.model.dtype: float32 or bfloat16, not {config.dtype!r}")
+    dtype = _dtype(config)
     model: Any
     if path.suffix == ".safetensors":
-        model = load(path, dtype=dtypes[config.dtype])
+        model = load(path, dtype=dtype)
     else:
         model = load_guided_diffusion(
             path,
             num_heads=config.num_heads,
             num_head_channels=config.num_head_channels,
             use_new_attention_order=config.use_new_attention_order,
-            dtype=dtypes[config.dtype],
+            dtype=dtype,
         )
     if not isinstance(model, UNet):
         raise ConfigError(f"config.model.path: {path} is a classifier, not a diffusion model")
@@ -99,23 +110,113 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
         raise ConfigError(
             f"config.model.path: {path} takes {channels} channels; pictures have 1 or 3"
         )
-    if model.config["num_classes"] is not None:
-        raise ConfigError(
-            f"config.model.path: {path} is class-conditional; wrap it in Python as "
-            "model(x, t) with a label of your choice, and call inpaint"
-        )
-    size = config.image_size or about.get("image_size")
+    return Setup(model, picture_shape(config.image_size, about, model.downsampling), channels)
+
+
+def picture_shape(asked: Any, about: dict[str, Any], factor: int) -> tuple[int, int]:
+    """(height, width) of the pictures, as asked or else as the network was trained.
+
+    Args:
+        asked: `config.model.image_size`, a side or (height, width); None or 0 for the training's.
+        about: what the model's file says of its training.
+        factor: of which the network takes multiples.
+
+    Warns:
+        UserWarning: when the network is known, or likely, to have been trained on another shape.
+    """
+    field = "config.model.image_size"
+    trained = about.get("image_size")
+    size = asked or trained
     if size is None:
         raise ConfigError(
-            f"config.model.image_size: {path} does not tell the side of its training pictures; "
-            "set it, for instance --config.model.image_size=256"
+            f"{field}: the model's file does not tell the side of its training pictures; set it, "
+            f"for instance --{field}=256"
         )
-    if size < 1 or size % model.downsampling:
+    shape = (size, size) if isinstance(size, int) else size
+    if not isinstance(shape, tuple | list) or [type(side) for side in shape] != [int, int]:
+        raise ConfigError(f"{field}: a side such as 256 or height,width as 256,384; not {size!r}")
+    if wrong := sorted({side for side in shape if side < factor or side % factor}):
+        below = [side // factor * factor for side in wrong]
+        near = {max(factor, side + more) for side in below for more in (0, factor)}
         raise ConfigError(
-            f"config.model.image_size: this network takes multiples of {model.downsampling} "
-            f"pixels, not {size}"
+            f"{field}: this network takes multiples of {factor} pixels, not "
+            f"{' and '.join(map(str, wrong))}; near by are {', '.join(map(str, sorted(near)))}"
         )
-    return Setup(model, size, channels)
+    height, width = shape
+    usual = (trained, trained) if isinstance(trained, int) else tuple(trained or (height, height))
+    if (height, width) != usual:
+        warnings.warn(
+            f"{field}: pictures of {height}x{width} (height x width), but the network was trained "
+            f"on {f'{usual[0]}x{usual[1]}' if trained else 'squares, as most are'}: expect it to "
+            "repeat or misplace what it knows",
+            stacklevel=2,
+        )
+    return height, width
+
+
+def settle_class(config: ConfigDict, setup: Setup, noise: NoiseSchedule) -> Setup:
+    """Gives the model its `class_label`, and the classifier that steers to it.
+
+    Args:
+        config: the section `model`.
+        setup: by `build_model`.
+        noise: the schedule of the training.
+    """
+    model, label = setup.model, config.class_label
+    classifier = build_classifier(config, setup) if config.classifier_path else None
+    counts: list[int | None] = [
+        getattr(model, "num_classes", None),
+        None if classifier is None else classifier.arch.out_channels,
+    ]
+    known = {count for count in counts if count is not None}
+    if not known:
+        if label is not None:
+            raise ConfigError(
+                f"config.model.class_label: {config.path} knows no classes; remove {label}, or let "
+                "a classifier of noisy pictures steer, --config.model.classifier_path=FILE"
+            )
+        return setup
+    if len(known) == 2:
+        raise ConfigError(
+            f"config.model.classifier_path: {config.classifier_path} knows {counts[1]} classes but "
+            f"the model {counts[0]}; give the classifier that belongs to it"
+        )
+    last = known.pop() - 1
+    if label is None or not 0 <= label <= last:
+        raise ConfigError(
+            f"config.model.class_label: a class from 0 to {last} is needed, which the model draws "
+            f"or its classifier steers to; {'none is given' if label is None else f'not {label}'}"
+        )
+    if counts[0] is not None:
+        model = with_label(model, label)
+    if classifier is not None:
+        model = guided(model, classifier, label, config.guidance_scale, noise)
+    return replace(setup, model=model)
+
+
+def build_classifier(config: ConfigDict, setup: Setup) -> EncoderUNet:
+    """The classifier of noisy pictures that `config.model` names."""
+    field = "config.model.classifier_path"
+    path = _existing(
+        field, config.classifier_path, config.classifier_source, "give a .safetensors or .pt file"
+    )
+    if path.suffix == ".safetensors":
+        classifier = load(path, dtype=_dtype(config))
+    else:
+        classifier = load_guided_diffusion_classifier(
+            path, num_head_channels=config.num_head_channels, dtype=_dtype(config)
+        )
+    if not isinstance(classifier, EncoderUNet):
+        raise ConfigError(f"{field}: {path} is a diffusion model, not a classifier")
+    side, channels = classifier.arch.image_size, classifier.arch.in_channels
+    if (side, side, channels) != (*setup.shape, setup.channels):
+        height, width = setup.shape
+        raise ConfigError(
+            f"{field}: {path} takes {side}x{side} pixels and {channels} channels, but the pictures "
+            f"have {height}x{width} and {setup.channels}; change config.model.image_size or leave "
+            "the classifier out"
+        )
+    return classifier
 
 
 def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, ResampleSchedule]:
@@ -125,8 +226,17 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
         config: has the sections `noise` and `resampling`.
         about: what the model's file says of its training; its noise schedule binds.
     """
+    noise = trained_noise(config.noise, about)
+    with config_errors("config.noise"):
+        noise = noise.respace(config.noise.num_steps)
+    with config_errors("config.resampling"):
+        return noise, ResampleSchedule.create(noise.num_steps, **config.resampling)
+
+
+def trained_noise(config: ConfigDict, about: dict) -> NoiseSchedule:
+    """The noise schedule of the model's training, from `config.noise` and the model's file."""
     trained = about.get("noise", {})
-    asked = {k: config.noise[k] for k in ("kind", "num_train_steps") if config.noise[k] is not None}
+    asked = {k: config[k] for k in ("kind", "num_train_steps") if config[k] is not None}
     for field, value in asked.items():
         if trained.get(field, value) != value:
             raise ConfigError(
@@ -141,11 +251,7 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
                 "the one of its training, for instance --config.noise.kind=linear "
                 "--config.noise.num_train_steps=1000"
             )
-    noise = build_noise(used["kind"], used["num_train_steps"])
-    with config_errors("config.noise"):
-        noise = noise.respace(config.noise.num_steps)
-    with config_errors("config.resampling"):
-        return noise, ResampleSchedule.create(noise.num_steps, **config.resampling)
+    return build_noise(used["kind"], used["num_train_steps"])
 
 
 def build_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
@@ -158,7 +264,7 @@ def build_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
 
 def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
     """The pictures with their masks, at the size the model takes."""
-    shape = (setup.image_size, setup.image_size)
+    shape = setup.shape
     if not config.image:
         raise ConfigError("config.image: no picture is given; set --config.image=FILE or a folder")
     if config.image == "astronaut":
@@ -247,14 +353,30 @@ def _model_path(config: ConfigDict) -> Path:
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed
-    path = Path(config.path).expanduser()
+    names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
+    return _existing(
+        "config.model.path",
+        config.path,
+        config.source,
+        f"give a .safetensors or .pt file, or a model in the box: {names}",
+    )
+
+
+def _existing(field: str, name: str, source: str | None, mend: str) -> Path:
+    """The file `name`, or an error that tells `source`, where to get it, or else the mend."""
+    path = Path(name).expanduser()
     if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
-        raise ConfigError(
-            f"config.model.path: there is no file {path}; give a .safetensors or .pt file, or a "
-            f"model in the box: {names}"
-        )
+        if source:
+            mend = f"put {source} there, or say where it is with --{field}=FILE"
+        raise ConfigError(f"{field}: there is no file {path}; {mend}")
     return path
+
+
+def _dtype(config: ConfigDict) -> Any:
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if config.dtype not in dtypes:
+        raise ConfigError(f"config.model.dtype: float32 or bfloat16, not {config.dtype!r}")
+    return dtypes[config.dtype]
 
 
 def model_about(config: ConfigDict) -> dict[str, Any]:

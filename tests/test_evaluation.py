@@ -295,6 +295,12 @@ def test_wrong_flags_are_one_line(config, faces, tmp_path, asked, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_class_is_settled_as_for_inpainting(config, faces, tmp_path):
+    config.model.class_label = 3
+    with pytest.raises(ConfigError, match=r"config\.model\.class_label: .* knows no classes"):
+        run_evaluation(config, request(config, faces), tmp_path / "out")
+
+
 def test_nothing_to_score_and_unusable_data_are_one_line(config, tmp_path):
     with pytest.raises(ConfigError, match="nothing to score; expected original/PICTURE"):
         run_scoring(tmp_path)

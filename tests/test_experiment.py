@@ -14,7 +14,12 @@ from flax import nnx
 from PIL import Image
 
 from repaint_jax.checkpoints import CheckpointError, load, save
-from repaint_jax.experiment import ConfigError, run_inpainting, run_schedule_plot
+from repaint_jax.experiment import (
+    ConfigError,
+    picture_shape,
+    run_inpainting,
+    run_schedule_plot,
+)
 from repaint_jax.images import ImageError
 from repaint_jax.models import EncoderUNet, UNet
 
@@ -214,7 +219,12 @@ def change(config, **fields):
         ({"model__path": None}, ConfigError, "config.model.path: no checkpoint is given"),
         ({"num_samples": 0}, ConfigError, "config.num_samples: at least 1, not 0"),
         ({"seed": -1}, ConfigError, "config.seed: from 0 to 4294967295, not -1"),
-        ({"model__image_size": 3}, ConfigError, "config.mask: a mask needs sides of at least 4"),
+        pytest.param(
+            {"model__image_size": 3},
+            ConfigError,
+            "config.mask: a mask needs sides of at least 4",
+            marks=pytest.mark.filterwarnings("ignore:.*pictures of 3x3"),
+        ),
         ({"batch_size": -1}, ConfigError, "config.batch_size: at least 1, not -1"),
         ({"model__path": "no/file.pt"}, ConfigError, "no file no/file.pt.*in the box: celeba32"),
         ({"model__dtype": "float8"}, ConfigError, "config.model.dtype: float32 or bfloat16"),
@@ -295,13 +305,74 @@ def test_a_checkpoint_that_tells_no_schedule_or_size_asks_for_them(config, tmp_p
     assert (tmp_path / "out" / "grid.png").is_file()
 
 
-def test_class_conditional_models_are_sent_to_python(config, tmp_path):
-    path = ROOT / "tests" / "golden" / "adm_classcond_newattn.pt"
-    change(config, model__path=str(path), model__num_head_channels=16)
-    change(config, model__use_new_attention_order=True, model__image_size=16)
-    change(config, noise__kind="linear", noise__num_train_steps=1000)
-    with pytest.raises(ConfigError, match="class-conditional"):
+@pytest.mark.parametrize(("size", "shape"), [(32, (32, 32)), ((24, 40), (24, 40))])
+def test_pictures_of_another_shape_than_the_trainings_go_all_the_way(config, tmp_path, size, shape):
+    change(config, model__image_size=size, num_samples=1, mask="box")
+    out = tmp_path / "out"
+    asked = f"pictures of {shape[0]}x{shape[1]} .* trained on 16x16: expect"
+    with pytest.warns(UserWarning, match=asked) as warned:
+        run_inpainting(config, out)
+    assert len(warned) == 1
+    for name in "ab":
+        picture, original = read(out / "inpainted" / f"{name}_0.png"), out / "original"
+        known = read(out / "known_mask" / f"{name}.png") == 255
+        assert known.shape == picture.shape[:2] == shape
+        hole = np.argwhere(~known)
+        assert (hole.max(0) - hole.min(0) + 1).tolist() == [side // 2 for side in shape]
+        assert np.array_equal(picture[known], read(original / f"{name}.png")[known])
+    grid = read(out / "grid.png")
+    cells = 3 * shape[1] * round(160 / max(shape)), 2 * shape[0] * round(160 / max(shape))
+    assert 0 < grid.shape[1] - cells[0] < 60
+    assert 0 < grid.shape[0] - cells[1] < 60
+    with Image.open(out / "process.gif") as film:
+        width, height = film.size
+        scale = round(256 / max(shape))
+        assert width >= scale * shape[1]
+        assert height > scale * shape[0]
+
+
+def test_mask_files_fit_pictures_that_are_no_squares(config, faces, tmp_path):
+    mask = np.full((20, 30), 255, np.uint8)
+    mask[:, 15:] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    change(config, image=str(faces / "a.png"), mask=str(tmp_path / "mask.png"), num_samples=1)
+    change(config, model__image_size=(16, 24))
+    with pytest.warns(UserWarning, match="trained on 16x16"):
         run_inpainting(config, tmp_path / "out")
+    known = read(tmp_path / "out" / "known_mask" / "a.png") == 255
+    assert known.shape == (16, 24)
+    assert known.all(0).tolist() == [True] * 12 + [False] * 12
+
+
+@pytest.mark.parametrize(
+    ("size", "about", "factor", "message"),
+    [
+        (18, {}, 4, "multiples of 4 pixels, not 18; near by are 16, 20"),
+        ((250, 300), {}, 32, "32 pixels, not 250 and 300; near by are 224, 256, 288, 320"),
+        (10, {}, 32, "not 10; near by are 32"),
+        ((0, 64), {}, 32, "not 0; near by are 32"),
+        (None, {}, 1, "does not tell the side .* --config.model.image_size=256"),
+        ((1, 2, 3), {}, 1, r"a side such as 256 or height,width as 256,384; not \(1, 2, 3\)"),
+        ("256x256", {}, 1, "a side such as 256 or height,width as 256,384; not '256x256'"),
+        (64.0, {}, 1, "a side such as 256 or height,width as 256,384; not 64.0"),
+    ],
+)
+def test_sizes_that_the_network_cannot_take_are_refused_with_those_near_by(
+    size, about, factor, message
+):
+    with pytest.raises(ConfigError, match=f"config.model.image_size: .*{message}"):
+        picture_shape(size, about, factor)
+
+
+def test_only_shapes_unlike_the_trainings_warn():
+    assert picture_shape(None, {"image_size": 64}, 32) == (64, 64)
+    assert picture_shape((64, 64), {"image_size": 64}, 32) == (64, 64)
+    assert picture_shape(256, {}, 32) == (256, 256)
+    assert picture_shape(None, {"image_size": [64, 96]}, 32) == (64, 96)
+    with pytest.warns(UserWarning, match="trained on squares, as most are"):
+        picture_shape((64, 96), {}, 32)
+    with pytest.warns(UserWarning, match="trained on 64x96"):
+        picture_shape(64, {"image_size": [64, 96]}, 32)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_sampling(config, tmp_path):

@@ -32,11 +32,19 @@ def get_config() -> ConfigDict:
     # guided-diffusion .pt, for which the next fields say what its tensors do not tell.
     config.model = ConfigDict()
     config.model.path = "celeba32"
-    config.model.image_size = config_dict.placeholder(int)  # by default that of the model
+    config.model.source = config_dict.placeholder(str)  # where to get that file
+    config.model.image_size = config_dict.placeholder(object)  # a side, or height,width
     config.model.dtype = "float32"  # or bfloat16, for GPUs and TPUs
     config.model.num_heads = config_dict.placeholder(int)
     config.model.num_head_channels = 64
     config.model.use_new_attention_order = False
+
+    # The class to draw, for class-conditional models, and a classifier of noisy pictures that
+    # steers to it by `guidance_scale`; a classifier may steer a model without classes, too.
+    config.model.class_label = config_dict.placeholder(int)
+    config.model.classifier_path = config_dict.placeholder(str)
+    config.model.classifier_source = config_dict.placeholder(str)
+    config.model.guidance_scale = 1.0
 
     # The noise schedule of the training, by default the one saved with the model (linear, cosine,
     # scaled_linear or sigmoid), and the steps of it that sampling visits: how many, "10,20,30" by

@@ -32,8 +32,8 @@ from repaint_jax.experiment import (
     ConfigError,
     Setup,
     build_masks,
-    build_model,
     build_schedules,
+    build_setup,
     check_numbers,
     config_errors,
     model_about,
@@ -100,7 +100,7 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     _check_request(request)
     about = model_about(config.model)
     methods = [build_method(config, schedule, about) for schedule in request.schedules]
-    setup = build_model(config.model, about)
+    setup = build_setup(config, about)
     tasks, skipped = build_inputs(config, request, setup)
     folder = Folder(workdir)
     _save_settings(config, request, methods, skipped, folder)
@@ -194,8 +194,7 @@ def build_inputs(
     A picture's random stream is made of its name, so that its results depend neither on the other
     pictures nor on the process.
     """
-    side = setup.image_size
-    shape = (side, side, setup.channels)
+    shape = (*setup.shape, setup.channels)
     pictures: dict[str, np.ndarray] = {}
     paths: dict[str, Path] = {}
     skipped: list[str] = []

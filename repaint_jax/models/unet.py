@@ -103,7 +103,8 @@ class UNet(nnx.Module):
         check_input(x, t, self.arch)
         emb = self.time_embed(t)
         if self.label_embed is not None:
-            emb = emb + self.label_embed[self._labels(y, t)]
+            # A label out of range becomes NaN here; plain indexing would take the last one.
+            emb = emb + jnp.take(self.label_embed[...], self._labels(y, t), axis=0, mode="fill")
         elif y is not None:
             raise ValueError(
                 "labels y were given, but this network knows no classes; leave them out"
