@@ -14,12 +14,18 @@ from ml_collections import ConfigDict
 
 from repaint_jax import images, masks, plots
 from repaint_jax.checkpoints import load, load_about, load_guided_diffusion
-from repaint_jax.denoisers import Denoiser
-from repaint_jax.models import UNet
+from repaint_jax.checkpoints.diffusers import (
+    diffusers_about,
+    diffusers_folder,
+    is_hub_name,
+    load_diffusers_unet,
+)
+from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.models import UNet, UNet2DModel
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.results import Results
 from repaint_jax.sampling import Task, sample
-from repaint_jax.schedules import SCHEDULES, NoiseSchedule
+from repaint_jax.schedules import SCHEDULES, NoiseSchedule, described_schedule
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models in the box
 
@@ -53,7 +59,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
             batch_size=config.batch_size,
             seed=config.seed,
             on_picture=results.save_sample,
-            **config.sampler,
+            **build_sampler(config.sampler, about),
         )
     results.finish(tasks, sampled, plan)
 
@@ -82,7 +88,9 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
     if config.dtype not in dtypes:
         raise ConfigError(f"config.model.dtype: float32 or bfloat16, not {config.dtype!r}")
     model: Any
-    if path.suffix == ".safetensors":
+    if path.is_dir():
+        model = load_diffusers_unet(path, dtype=dtypes[config.dtype])
+    elif path.suffix == ".safetensors":
         model = load(path, dtype=dtypes[config.dtype])
     else:
         model = load_guided_diffusion(
@@ -92,14 +100,14 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
             use_new_attention_order=config.use_new_attention_order,
             dtype=dtypes[config.dtype],
         )
-    if not isinstance(model, UNet):
+    if not isinstance(model, UNet | UNet2DModel):
         raise ConfigError(f"config.model.path: {path} is a classifier, not a diffusion model")
     channels = model.config["in_channels"]
     if channels not in (1, 3):
         raise ConfigError(
             f"config.model.path: {path} takes {channels} channels; pictures have 1 or 3"
         )
-    if model.config["num_classes"] is not None:
+    if model.num_classes is not None or model.config.get("class_embed_type") is not None:
         raise ConfigError(
             f"config.model.path: {path} is class-conditional; wrap it in Python as "
             "model(x, t) with a label of your choice, and call inpaint"
@@ -115,6 +123,10 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
             f"config.model.image_size: this network takes multiples of {model.downsampling} "
             f"pixels, not {size}"
         )
+    if about.get("prediction", "noise") != "noise":
+        with config_errors("config.model.path"):
+            trained = described_schedule(**about["noise"])
+            return Setup(noise_predictor(model, about["prediction"], trained), size, channels)
     return Setup(model, size, channels)
 
 
@@ -141,19 +153,25 @@ def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, Res
                 "the one of its training, for instance --config.noise.kind=linear "
                 "--config.noise.num_train_steps=1000"
             )
-    noise = build_noise(used["kind"], used["num_train_steps"])
+    noise = build_noise(**used)
     with config_errors("config.noise"):
         noise = noise.respace(config.noise.num_steps)
     with config_errors("config.resampling"):
         return noise, ResampleSchedule.create(noise.num_steps, **config.resampling)
 
 
-def build_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
-    """The schedule of a training, as `config.noise` names it."""
-    if kind not in SCHEDULES:
+def build_noise(kind: str, num_train_steps: int, **more: Any) -> NoiseSchedule:
+    """The schedule of a training, as `config.noise` or the model's file names it."""
+    if kind not in SCHEDULES and "betas" not in more:
         raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {kind!r}")
     with config_errors("config.noise.num_train_steps"):
-        return SCHEDULES[kind](num_train_steps)
+        return described_schedule(kind, num_train_steps, **more)
+
+
+def build_sampler(config: ConfigDict, about: dict[str, Any]) -> dict[str, Any]:
+    """The section `sampler`; what it leaves open is as the model's file says, or the default."""
+    default = {"clip_denoised": True, "variance": "fixed_small", **about.get("sampler", {})}
+    return {field: default[field] if value is None else value for field, value in config.items()}
 
 
 def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
@@ -219,25 +237,29 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def _model_path(config: ConfigDict) -> Path:
-    """The file that config.model.path names: a path, or a model in the box without its suffix."""
+    """What config.model.path names: a file, a model in the box without its suffix, or a folder."""
     if not config.path:
         raise ConfigError("config.model.path: no checkpoint is given; set --config.model.path=FILE")
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed
     path = Path(config.path).expanduser()
+    if path.is_dir() or (is_hub_name(config.path) and not path.is_file()):
+        return diffusers_folder(config.path)
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
         raise ConfigError(
-            f"config.model.path: there is no file {path}; give a .safetensors or .pt file, or a "
-            f"model in the box: {names}"
+            f"config.model.path: there is no file {path}; give a .safetensors or .pt file, a "
+            f"folder or hub name of diffusers, or a model in the box: {names}"
         )
     return path
 
 
 def _about(config: ConfigDict) -> dict[str, Any]:
-    """What the model's file says of its training; nothing for a foreign format."""
+    """What the model's file says of its training; nothing for guided-diffusion's."""
     path = _model_path(config)
+    if path.is_dir():
+        return diffusers_about(path)
     return load_about(path) if path.suffix == ".safetensors" else {}
 
 
@@ -248,7 +270,7 @@ def _check_numbers(config: ConfigDict) -> None:
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
     sampler = config.sampler
-    if sampler.variance not in ("fixed_small", "fixed_large"):
+    if sampler.variance not in (None, "fixed_small", "fixed_large"):
         raise ConfigError(
             f"config.sampler.variance: fixed_small or fixed_large, not {sampler.variance!r}"
         )
