@@ -52,11 +52,7 @@ class UNet2DModel(nnx.Module):
         widths = arch.block_out_channels
         self.conv_in = Conv(arch.in_channels, widths[0], dtype=dtype, rngs=rngs)
         self.time_embedding = TimestepEmbedding(widths[0], arch.embed_channels, rngs=rngs)
-        self.class_embedding: nnx.Module | None = None
-        if arch.class_embed_type == "timestep":
-            self.class_embedding = TimestepEmbedding(widths[0], arch.embed_channels, rngs=rngs)
-        elif self.num_classes is not None:
-            self.class_embedding = LabelEmbedding(self.num_classes, arch.embed_channels, rngs=rngs)
+        self.class_embedding = class_embedding(arch, rngs=rngs)
         self.down_blocks, skips = encoder(arch, dtype=dtype, rngs=rngs)
         self.mid_block = (
             None if arch.mid_block_type is None else Middle(arch, dtype=dtype, rngs=rngs)
@@ -142,6 +138,17 @@ class UNet2DModel(nnx.Module):
         if self.class_embedding is None:
             return y
         return self.class_embedding(self._sinusoids(y) if kind == "timestep" else y)
+
+
+def class_embedding(
+    arch: Architecture2D, *, rngs: nnx.Rngs
+) -> TimestepEmbedding | LabelEmbedding | None:
+    """What makes a vector of a label, where something does."""
+    if arch.class_embed_type == "timestep":
+        return TimestepEmbedding(arch.block_out_channels[0], arch.embed_channels, rngs=rngs)
+    if arch.class_embed_type is None and arch.num_class_embeds is not None:
+        return LabelEmbedding(arch.num_class_embeds, arch.embed_channels, rngs=rngs)
+    return None
 
 
 class Level(nnx.Module):
