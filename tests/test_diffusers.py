@@ -16,7 +16,11 @@ from torch_zip import write_state_dict
 
 from repaint_jax import NoiseSchedule, noise_from_v, noise_from_x0
 from repaint_jax.checkpoints import CheckpointError, load, load_diffusers, save
-from repaint_jax.checkpoints.diffusers import diffusers_about, load_diffusers_unet
+from repaint_jax.checkpoints.diffusers import (
+    checkpoint_shapes,
+    diffusers_about,
+    load_diffusers_unet,
+)
 from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.experiment import ConfigError, build_model, build_sampler, run_inpainting
 from repaint_jax.models import UNet2DModel
@@ -36,7 +40,8 @@ def folder(tmp_path, golden):
 def edit(path, **changes):
     """Changes a JSON file; None removes a field."""
     content = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    removed = [field for field in changes if changes[field] is None]
+    path.write_text(json.dumps({k: v for k, v in content.items() if k not in removed}))
 
 
 def scheduler(folder, **changes):
@@ -205,7 +210,7 @@ def test_missing_and_damaged_files_are_named(folder):
     (folder / "unet" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no .*config.json; expected a folder"):
         load_diffusers(folder)
-    with pytest.raises(FileNotFoundError, match="there is no folder .*absent; give a folder"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent; give a folder"):
         load_diffusers(folder / "absent")
 
 
@@ -215,7 +220,7 @@ def test_missing_and_damaged_files_are_named(folder):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache of the hub, and no network."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
@@ -301,14 +306,12 @@ print(peak() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 def test_loading_takes_little_more_memory_than_the_model(folder, golden, suffix):
-    edit(folder / "unet" / "config.json", block_out_channels=[320, 320], norm_num_groups=32)
+    config = {"block_out_channels": [192, 256], "norm_num_groups": 32, "layers_per_block": 4}
+    edit(folder / "unet" / "config.json", **config)
+    config = {**load_diffusers_unet(golden / "diffusers_tiny").config, **config}
+    shapes = checkpoint_shapes(abstract_model(UNet2DModel, config))
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     weights = (folder / WEIGHTS).with_suffix(suffix)
-    tensors = load_file(folder / WEIGHTS)
-    wide = {8: 320, 12: 320, 16: 640, 20: 640, 24: 640, 32: 1280}
-    tensors = {
-        name: np.zeros([wide.get(n, n) for n in tensor.shape], np.float32)
-        for name, tensor in tensors.items()
-    }
     (folder / WEIGHTS).unlink()
     save_file(tensors, weights) if suffix == ".safetensors" else write_state_dict(weights, tensors)
     size = weights.stat().st_size
@@ -317,8 +320,9 @@ def test_loading_takes_little_more_memory_than_the_model(folder, golden, suffix)
         [sys.executable, "-c", MEASURE, golden / "diffusers_tiny", folder],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 1.5 * size
 
 
@@ -356,7 +360,7 @@ def test_the_file_says_how_to_sample_unless_the_configuration_does(config, folde
 
 def test_the_schedule_of_a_folder_binds(config, tmp_path):
     change(config, noise__kind="cosine")
-    with pytest.raises(ConfigError, match="trained with 'linear'.*remove 'cosine'"):
+    with pytest.raises(ConfigError, match=r"trained with 'linear'.*remove 'cosine'"):
         run_inpainting(config, tmp_path / "out")
 
 

@@ -82,12 +82,8 @@ def load_diffusers_unet(folder: Path, *, dtype: DTypeLike = jnp.float32) -> UNet
     path = _weights(folder)
     shapes, tensor = _opened(path)
     stored = {_OLD_NAME.sub(_new_name, name): name for name in shapes}
-    wanted = {
-        checkpoint_name(name): torch_shape(shape) if name.endswith(".kernel") else shape
-        for name, shape in parameter_shapes(model).items()
-    }
     try:
-        check_shapes(wanted, {name: shapes[old] for name, old in stored.items()})
+        check_shapes(checkpoint_shapes(model), {name: shapes[old] for name, old in stored.items()})
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -146,6 +142,14 @@ def is_hub_name(name: str) -> bool:
 def checkpoint_name(name: str) -> str:
     """conv_norm_out.scale -> conv_norm_out.weight."""
     return re.sub(r"\.(kernel|scale|table)$", ".weight", name)
+
+
+def checkpoint_shapes(model: UNet2DModel) -> dict[str, Shape]:
+    """Names and shapes of the state dict of a model, which may be abstract."""
+    return {
+        checkpoint_name(name): torch_shape(shape) if name.endswith(".kernel") else shape
+        for name, shape in parameter_shapes(model).items()
+    }
 
 
 def _new_name(old: re.Match[str]) -> str:
