@@ -8,8 +8,9 @@ pip install 'repaint-jax[hub]'. Without that, or without a network, download con
 scheduler_config.json and diffusion_pytorch_model.safetensors (or .bin) from there into a folder
 and add --config.model.path=FOLDER.
 
-2410 network calls of 0.497 TFLOP make 1.2 PFLOP a picture. Computed, not measured: 24 seconds at
-50 TFLOP/s, as a data centre's GPU may reach, and 3.3 hours at 100 GFLOP/s, as two CPU cores do.
+2410 network calls of 0.497 TFLOP make 1.2 PFLOP a picture. Computed from that, not measured:
+24 seconds at 50 TFLOP/s, as a data centre's GPU may reach; 6.7 hours at 50 GFLOP/s, as two CPU
+cores do.
 """
 
 from ml_collections import ConfigDict, config_dict

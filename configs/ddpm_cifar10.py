@@ -8,8 +8,9 @@ pip install 'repaint-jax[hub]'. Without that, or without a network, download con
 scheduler_config.json and diffusion_pytorch_model.safetensors (or .bin) from there into a folder
 and add --config.model.path=FOLDER.
 
-2410 network calls of 12.4 GFLOP make 30 TFLOP a picture. Computed, not measured: 5 minutes at
-100 GFLOP/s, as two CPU cores do; a GPU takes seconds.
+2410 network calls of 12.4 GFLOP make 30 TFLOP a picture. Computed from that, not measured: 10
+minutes at 50 GFLOP/s, as two CPU cores do; 6 seconds at 5 TFLOP/s, as a GPU may reach with pictures
+this small.
 """
 
 from ml_collections import ConfigDict, config_dict
