@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
 
     # The reverse step.
     config.sampler = ConfigDict()
-    config.sampler.clip_denoised = True
-    config.sampler.variance = "fixed_small"  # or fixed_large; a model may bring its own
+    config.sampler.clip_denoised = config_dict.placeholder(bool)  # by default True, or as the
+    config.sampler.variance = config_dict.placeholder(str)  # model says; fixed_small, fixed_large
     config.sampler.eta = 1.0  # 1: DDPM, 0: DDIM
     return config

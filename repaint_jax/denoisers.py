@@ -154,6 +154,19 @@ def reverse_distribution(
     return mean, fixed[variance]
 
 
+def noise_predictor(model: Denoiser, prediction: str, noise: NoiseSchedule) -> Denoiser:
+    """A noise predictor made of a model whose `prediction` is "noise", "x0" or "v".
+
+    `noise` is the original (not respaced) schedule of its training.
+    """
+    if prediction == "noise":
+        return model
+    convert = {"x0": noise_from_x0, "v": noise_from_v}
+    if prediction not in convert:
+        raise ValueError(f"a model predicts noise, x0 or v; this one says {prediction!r}")
+    return convert[prediction](model, noise)
+
+
 def noise_from_x0(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
     """A noise predictor made of a model that predicts the clean picture x_0.
 

@@ -20,13 +20,19 @@ from repaint_jax.checkpoints import (
     load_guided_diffusion,
     load_guided_diffusion_classifier,
 )
-from repaint_jax.denoisers import Denoiser
+from repaint_jax.checkpoints.diffusers import (
+    diffusers_about,
+    diffusers_folder,
+    is_hub_name,
+    load_diffusers_unet,
+)
+from repaint_jax.denoisers import Denoiser, noise_predictor
 from repaint_jax.guidance import guided, with_label
-from repaint_jax.models import EncoderUNet, UNet
+from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.results import Results
 from repaint_jax.sampling import Task, sample
-from repaint_jax.schedules import SCHEDULES, NoiseSchedule
+from repaint_jax.schedules import SCHEDULES, NoiseSchedule, described_schedule
 
 WEIGHTS = Path(__file__).parent / "weights"  # the models in the box
 
@@ -60,7 +66,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
             batch_size=config.batch_size,
             seed=config.seed,
             on_picture=results.save_sample,
-            **config.sampler,
+            **build_sampler(config.sampler, about),
         )
     results.finish(tasks, sampled, plan)
 
@@ -85,7 +91,7 @@ class Setup:
 def build_setup(config: ConfigDict, about: dict[str, Any]) -> Setup:
     """The model that is sampled: the network of `config.model`, its class settled."""
     setup = build_model(config.model, about)
-    return settle_class(config.model, setup, trained_noise(config.noise, about))
+    return settle_class(config.model, setup, about, trained_noise(config.noise, about))
 
 
 def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
@@ -93,7 +99,9 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
     path = _model_path(config)
     dtype = _dtype(config)
     model: Any
-    if path.suffix == ".safetensors":
+    if path.is_dir():
+        model = load_diffusers_unet(path, dtype=dtype)
+    elif path.suffix == ".safetensors":
         model = load(path, dtype=dtype)
     else:
         model = load_guided_diffusion(
@@ -103,12 +111,17 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
             use_new_attention_order=config.use_new_attention_order,
             dtype=dtype,
         )
-    if not isinstance(model, UNet):
+    if not isinstance(model, UNet | UNet2DModel):
         raise ConfigError(f"config.model.path: {path} is a classifier, not a diffusion model")
     channels = model.config["in_channels"]
     if channels not in (1, 3):
         raise ConfigError(
             f"config.model.path: {path} takes {channels} channels; pictures have 1 or 3"
+        )
+    if model.config.get("class_embed_type") is not None:
+        raise ConfigError(
+            f"config.model.path: {path} takes classes that are not numbers, class_embed_type "
+            f"{model.config['class_embed_type']!r}; wrap it in Python as model(x, t), call inpaint"
         )
     return Setup(model, picture_shape(config.image_size, about, model.downsampling), channels)
 
@@ -154,15 +167,21 @@ def picture_shape(asked: Any, about: dict[str, Any], factor: int) -> tuple[int, 
     return height, width
 
 
-def settle_class(config: ConfigDict, setup: Setup, noise: NoiseSchedule) -> Setup:
-    """Gives the model its `class_label`, and the classifier that steers to it.
+def settle_class(
+    config: ConfigDict, setup: Setup, about: dict[str, Any], noise: NoiseSchedule
+) -> Setup:
+    """Makes a noise predictor of one class of the network.
+
+    Gives it its `class_label`, and the classifier that steers to it.
 
     Args:
         config: the section `model`.
         setup: by `build_model`.
+        about: what the model's file says of its training, as what it predicts.
         noise: the schedule of the training.
     """
     model, label = setup.model, config.class_label
+    prediction = about.get("prediction", "noise")
     classifier = build_classifier(config, setup) if config.classifier_path else None
     counts: list[int | None] = [
         getattr(model, "num_classes", None),
@@ -175,7 +194,7 @@ def settle_class(config: ConfigDict, setup: Setup, noise: NoiseSchedule) -> Setu
                 f"config.model.class_label: {config.path} knows no classes; remove {label}, or let "
                 "a classifier of noisy pictures steer, --config.model.classifier_path=FILE"
             )
-        return setup
+        return replace(setup, model=noise_predictor(model, prediction, noise))
     if len(known) == 2:
         raise ConfigError(
             f"config.model.classifier_path: {config.classifier_path} knows {counts[1]} classes but "
@@ -189,6 +208,7 @@ def settle_class(config: ConfigDict, setup: Setup, noise: NoiseSchedule) -> Setu
         )
     if counts[0] is not None:
         model = with_label(model, label)
+    model = noise_predictor(model, prediction, noise)
     if classifier is not None:
         model = guided(model, classifier, label, config.guidance_scale, noise)
     return replace(setup, model=model)
@@ -251,15 +271,21 @@ def trained_noise(config: ConfigDict, about: dict) -> NoiseSchedule:
                 "the one of its training, for instance --config.noise.kind=linear "
                 "--config.noise.num_train_steps=1000"
             )
-    return build_noise(used["kind"], used["num_train_steps"])
+    return build_noise(**used)
 
 
-def build_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
-    """The schedule of a training, as `config.noise` names it."""
-    if kind not in SCHEDULES:
+def build_noise(kind: str, num_train_steps: int, **more: Any) -> NoiseSchedule:
+    """The schedule of a training, as `config.noise` or the model's file names it."""
+    if kind not in SCHEDULES and "betas" not in more:
         raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {kind!r}")
     with config_errors("config.noise.num_train_steps"):
-        return SCHEDULES[kind](num_train_steps)
+        return described_schedule(kind, num_train_steps, **more)
+
+
+def build_sampler(config: ConfigDict, about: dict[str, Any]) -> dict[str, Any]:
+    """The section `sampler`; what it leaves open is as the model's file says, or the default."""
+    default = {"clip_denoised": True, "variance": "fixed_small", **about.get("sampler", {})}
+    return {field: default[field] if value is None else value for field, value in config.items()}
 
 
 def build_tasks(config: ConfigDict, setup: Setup) -> list[Task]:
@@ -347,18 +373,22 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def _model_path(config: ConfigDict) -> Path:
-    """The file that config.model.path names: a path, or a model in the box without its suffix."""
+    """What config.model.path names: a file, a model in the box without its suffix, or a folder."""
     if not config.path:
         raise ConfigError("config.model.path: no checkpoint is given; set --config.model.path=FILE")
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed
+    path = Path(config.path).expanduser()
+    if path.is_dir() or (is_hub_name(config.path) and not path.is_file()):
+        return diffusers_folder(config.path)
     names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
     return _existing(
         "config.model.path",
         config.path,
         config.source,
-        f"give a .safetensors or .pt file, or a model in the box: {names}",
+        f"give a .safetensors or .pt file, a folder or hub name of diffusers, or a "
+        f"model in the box: {names}",
     )
 
 
@@ -380,8 +410,10 @@ def _dtype(config: ConfigDict) -> Any:
 
 
 def model_about(config: ConfigDict) -> dict[str, Any]:
-    """What the model's file says of its training; nothing for a foreign format."""
+    """What the model's file says of its training; nothing for guided-diffusion's."""
     path = _model_path(config)
+    if path.is_dir():
+        return diffusers_about(path)
     return load_about(path) if path.suffix == ".safetensors" else {}
 
 
@@ -393,7 +425,7 @@ def check_numbers(config: ConfigDict) -> None:
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
     sampler = config.sampler
-    if sampler.variance not in ("fixed_small", "fixed_large"):
+    if sampler.variance not in (None, "fixed_small", "fixed_large"):
         raise ConfigError(
             f"config.sampler.variance: fixed_small or fixed_large, not {sampler.variance!r}"
         )

@@ -140,6 +140,22 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 }
 
 
+def described_schedule(
+    kind: str, num_train_steps: int, *, betas: list[float] | None = None, **ends: float
+) -> NoiseSchedule:
+    """The schedule of a training as a model's file describes it.
+
+    Args:
+        kind: one of SCHEDULES, unless `betas` are given.
+        num_train_steps: how many steps the network was trained with.
+        betas: all betas, for a schedule of no other description.
+        **ends: `beta_start` and `beta_end`, where they are not the default.
+    """
+    if betas is not None:
+        return NoiseSchedule.from_betas(betas)
+    return SCHEDULES[kind](num_train_steps, **ends)
+
+
 def _positive(num_steps: int) -> int:
     if num_steps < 1:
         raise ValueError(f"a schedule needs at least 1 step; got {num_steps}")

@@ -1,5 +1,6 @@
 """Files to models and back."""
 
+from repaint_jax.checkpoints.diffusers import load_diffusers
 from repaint_jax.checkpoints.guided_diffusion import (
     load_guided_diffusion,
     load_guided_diffusion_classifier,
@@ -11,6 +12,7 @@ __all__ = [
     "CheckpointError",
     "load",
     "load_about",
+    "load_diffusers",
     "load_guided_diffusion",
     "load_guided_diffusion_classifier",
     "save",

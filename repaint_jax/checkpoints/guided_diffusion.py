@@ -20,7 +20,9 @@ from repaint_jax.checkpoints.parameters import (
     abstract_model,
     check_shapes,
     fill,
+    from_torch,
     parameter_shapes,
+    torch_shape,
 )
 from repaint_jax.checkpoints.torch_file import read_torch_file
 from repaint_jax.models.classifier import EncoderUNet
@@ -136,11 +138,11 @@ def checkpoint_shapes(model: UNet | EncoderUNet) -> dict[str, Shape]:
 
 
 def _torch_shape(name: str, shape: Shape) -> Shape:
-    """PyTorch's shape: output, input, then the kernel's height and width."""
+    """The shape that guided-diffusion gives a parameter."""
     if name.endswith(_CONV1D):
         return (*shape[::-1], 1)
     if name.endswith((".kernel", ".position")):
-        return (*shape[:-3:-1], *shape[:-2])
+        return torch_shape(shape)
     return shape
 
 
@@ -149,7 +151,7 @@ def _from_torch(name: str, tensor: np.ndarray) -> np.ndarray:
     if name.endswith(_CONV1D):
         return tensor[:, :, 0].T
     if name.endswith((".kernel", ".position")):
-        return np.moveaxis(tensor, (1, 0), (-2, -1))
+        return from_torch(tensor)
     return tensor
 
 

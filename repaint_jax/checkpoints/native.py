@@ -32,9 +32,10 @@ from repaint_jax.checkpoints.parameters import (
 from repaint_jax.files import replacing
 from repaint_jax.models.classifier import EncoderUNet
 from repaint_jax.models.unet import UNet
+from repaint_jax.models.unet2d import UNet2DModel
 
 _VERSION = 1
-_ARCHITECTURES = {"UNet": UNet, "EncoderUNet": EncoderUNet}
+_ARCHITECTURES = {"UNet": UNet, "EncoderUNet": EncoderUNet, "UNet2DModel": UNet2DModel}
 
 
 def save(path: str | Path, model: Any, *, dtype: DTypeLike | None = None, **about: Any) -> None:

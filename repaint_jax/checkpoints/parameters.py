@@ -68,6 +68,16 @@ def check_shapes(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> Non
         raise CheckpointError(f"the tensors do not fit the architecture: {listed}")
 
 
+def torch_shape(shape: Shape) -> Shape:
+    """PyTorch's shape of a kernel: output, input, then its height and width if it has them."""
+    return (*shape[:-3:-1], *shape[:-2])
+
+
+def from_torch(kernel: np.ndarray) -> np.ndarray:
+    """The inverse of `torch_shape`, on the array."""
+    return np.moveaxis(kernel, (1, 0), (-2, -1))
+
+
 def _some(names: list[str], limit: int = 8) -> str:
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from repaint_jax.datasets import Member, find_files, find_paths, fitted, read_file, read_npz
+from repaint_jax.denoisers import Denoiser
 from repaint_jax.evaluation import lpips
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.report import write_page
@@ -32,6 +33,7 @@ from repaint_jax.experiment import (
     ConfigError,
     Setup,
     build_masks,
+    build_sampler,
     build_schedules,
     build_setup,
     check_numbers,
@@ -107,7 +109,8 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)
     results = _results(config, methods, tasks, folder)
-    _sample(config, request, results, setup, folder)
+    sampler = build_sampler(config.sampler, about)
+    _sample(config, request, results, setup.model, sampler, folder)
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
         print(
@@ -330,7 +333,12 @@ def _results(
 
 
 def _sample(
-    config: ConfigDict, request: Request, results: Sequence[Result], setup: Setup, folder: Folder
+    config: ConfigDict,
+    request: Request,
+    results: Sequence[Result],
+    model: Denoiser,
+    sampler: dict[str, Any],
+    folder: Folder,
 ) -> None:
     """Makes this process's share of the pictures that are not there, with a progress bar."""
     per_method: dict[Method, list[Result]] = {}
@@ -345,7 +353,7 @@ def _sample(
         batches += [lacking[i : i + batch_size] for i in range(0, len(lacking), batch_size)]
     if not batches:
         return
-    model = replicated(setup.model)
+    model = replicated(model)
     calls = sum(batch[0].method.resampling.num_model_calls for batch in batches)
     log = folder.log(request.process)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -364,7 +372,7 @@ def _sample(
                     seed=config.seed,
                     stops=film_stops(method.resampling),
                     bar=bar,
-                    **config.sampler,
+                    **sampler,
                 )
             seconds = (time.perf_counter() - started - sum(compiling)) / len(batch)
             for result, picture in zip(batch, pictures, strict=True):

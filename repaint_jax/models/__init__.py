@@ -2,5 +2,6 @@
 
 from repaint_jax.models.classifier import EncoderUNet
 from repaint_jax.models.unet import UNet
+from repaint_jax.models.unet2d import UNet2DModel
 
-__all__ = ["EncoderUNet", "UNet"]
+__all__ = ["EncoderUNet", "UNet", "UNet2DModel"]

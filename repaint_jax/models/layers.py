@@ -39,7 +39,7 @@ class Linear(nnx.Module):
 
 
 class Conv(nnx.Module):
-    """Convolution with an odd square kernel, padded by half of it on all sides at any stride."""
+    """Convolution with an odd square kernel, padded with zeros."""
 
     def __init__(
         self,
@@ -48,24 +48,30 @@ class Conv(nnx.Module):
         size: int = 3,
         *,
         stride: int = 1,
+        padding: tuple[int, int] | None = None,
         zero: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        """`zero` starts the layer as the constant 0."""
+        """`zero` starts the layer as the constant 0.
+
+        `padding` is how many zeros go before and after the pixels, in height and in width; half
+        the kernel on all sides, whatever the stride, if it is None.
+        """
         shape = (size, size, in_channels, out_channels)
         self.kernel, self.bias = _kernel_and_bias(shape, zero, rngs)
         self.stride = stride
+        # Not "SAME", which pads a stride of 2 on one side only.
+        self.padding = (size // 2, size // 2) if padding is None else padding
         self.dtype = jnp.dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """f[B, H, W, in_channels] -> f[B, H/stride, W/stride, out_channels]."""
-        half = self.kernel.shape[0] // 2
         y = lax.conv_general_dilated(
             x.astype(self.dtype),
             self.kernel.astype(self.dtype),
             window_strides=(self.stride, self.stride),
-            padding=((half, half), (half, half)),  # "SAME" pads a stride of 2 on one side only
+            padding=(self.padding, self.padding),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return y + self.bias.astype(self.dtype)[None, None, None, :]
@@ -129,15 +135,24 @@ class GroupNorm(nnx.Module):
         return (pixels * a[:, None, None, :] + b[:, None, None, :]).astype(x.dtype)
 
 
-def timestep_embedding(t: jax.Array, channels: int, max_period: float = 10_000.0) -> jax.Array:
-    """Sinusoids of the timestep, cosines first: cos(t w_i) for all i, then sin(t w_i).
+def timestep_embedding(
+    t: jax.Array,
+    channels: int,
+    max_period: float = 10_000.0,
+    *,
+    freq_shift: float = 0.0,
+    cosines_first: bool = True,
+) -> jax.Array:
+    """Sinusoids of the timestep: cos(t w_i) for all i, then sin(t w_i), or the other way round.
 
-    The frequencies are w_i = max_period^(-2i / channels), i = 0 .. channels/2 - 1.
+    The frequencies are w_i = max_period^(-i / (channels/2 - freq_shift)), i = 0 .. channels/2 - 1.
 
     Args:
         t: int or float [B].
         channels: width of the embedding, even.
         max_period: bound on the slowest period, over 2 pi.
+        freq_shift: 1 makes `max_period` the slowest period over 2 pi itself, as in DDPM's code.
+        cosines_first: False puts the sines first, as in DDPM's code.
 
     Returns:
         float32[B, channels].
@@ -145,9 +160,10 @@ def timestep_embedding(t: jax.Array, channels: int, max_period: float = 10_000.0
     if channels % 2:
         raise ValueError(f"a timestep embedding has an even width; got {channels}")
     half = channels // 2
-    frequencies = max_period ** (-np.arange(half) / half)
+    frequencies = max_period ** (-np.arange(half) / (half - freq_shift))
     phase = t.astype(jnp.float32)[:, None] * jnp.asarray(frequencies, jnp.float32)[None, :]
-    return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1)
+    waves = (jnp.cos(phase), jnp.sin(phase))
+    return jnp.concatenate(waves if cosines_first else waves[::-1], axis=-1)
 
 
 def upsample_nearest(x: jax.Array) -> jax.Array:
@@ -179,8 +195,13 @@ def self_attention(qkv: jax.Array, num_heads: int, *, heads_first: bool) -> jax.
     b, n, width = qkv.shape
     c = width // (3 * num_heads)
     layout = (b, n, num_heads, 3, c) if heads_first else (b, n, 3, num_heads, c)
-    q, k, v = jnp.moveaxis(qkv.reshape(layout), 3 if heads_first else 2, 0)
+    return attention(*jnp.moveaxis(qkv.reshape(layout), 3 if heads_first else 2, 0))
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(c)) v by heads: three f[B, N, heads, c] -> f[B, N, heads * c]."""
+    b, n, heads, c = q.shape
     root = c**-0.25  # half of 1/sqrt(c) on each side keeps the product small in 16 bits
     logits = jnp.einsum("bqhc,bkhc->bhqk", q * root, k * root, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits, axis=-1).astype(qkv.dtype)
-    return jnp.einsum("bhqk,bkhc->bqhc", weights, v).reshape(b, n, num_heads * c)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhc->bqhc", weights, v).reshape(b, n, heads * c)
