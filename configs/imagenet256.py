@@ -14,7 +14,7 @@ The network draws the class you name, here 207, golden retrievers, in the usual 
 
 One picture costs 2410 calls of 2.24 TFLOP and as many gradients of 0.29, 6.1 PFLOP: computed, not
 measured, 30 s on an H200 at a sustained 200 TFLOP/s (a fifth of its bfloat16 peak;
---config.model.dtype=bfloat16) and 11 hours on two CPU cores at 0.15 TFLOP/s.
+--config.model.dtype=bfloat16) and 17 hours on two CPU cores at 0.1 TFLOP/s.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -12,8 +12,8 @@ or, with `pip install gdown`, from the folder models:
     gdown 1QEl-btGbzQz6IwkXiFGd49uQNTUtTHsk
 
 One picture costs 2410 calls of 2.24 TFLOP, 5.4 PFLOP: computed, not measured, 27 s on an H200 at
-a sustained 200 TFLOP/s (a fifth of its bfloat16 peak; --config.model.dtype=bfloat16) and 10 hours
-on two CPU cores at 0.15 TFLOP/s.
+a sustained 200 TFLOP/s (a fifth of its bfloat16 peak; --config.model.dtype=bfloat16) and 15 hours
+on two CPU cores at 0.1 TFLOP/s.
 """
 
 from ml_collections import ConfigDict, config_dict

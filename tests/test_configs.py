@@ -1,5 +1,6 @@
 """The configurations in the box, and OpenAI's class-conditional pair at a reduced width."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -93,7 +94,7 @@ def narrow(golden, file, construct, infer, **changes):
     published = published_shapes(golden, file)
     config = {**infer(published), "model_channels": 32, "num_head_channels": 32, **changes}
     shapes = checkpoint_shapes(abstract_model(construct, config))
-    assert list(shapes) == list(published) or set(shapes) == set(published)
+    assert set(shapes) == set(published)
     rng = np.random.default_rng(len(file))
     return {name: rng.normal(0, 0.05, shape).astype("f4") for name, shape in shapes.items()}
 
@@ -152,17 +153,18 @@ def test_the_imagenet_pair_runs_and_its_label_classifier_and_scale_matter(config
     pictures = {}
     for name, changes in {
         "as it is": {},
+        "unguided": {"guidance_scale": 0.0},
+        "unguided, other label": {"guidance_scale": 0.0, "class_label": 208},
         "other label": {"class_label": 208},
-        "other scale": {"guidance_scale": 10.0},
     }.items():
         one = config.copy_and_resolve_references()
         one.model.update(changes)
         run_inpainting(one, tmp_path / name)
         pictures[name] = picture(tmp_path / name)
-    as_it_is = pictures.pop("as it is")
+    for one, other in itertools.combinations(pictures, 2):
+        assert not np.array_equal(pictures[one], pictures[other]), (one, other)
+    as_it_is = pictures["as it is"]
     assert as_it_is.shape == (32, 32, 3)
-    for name, other in pictures.items():
-        assert not np.array_equal(as_it_is, other), name
     known = np.array(Image.open(tmp_path / "as it is" / "known_mask" / "dog.png")) == 255
     with Image.open(config.image) as original:
         assert np.array_equal(as_it_is[known], np.array(original)[known])
