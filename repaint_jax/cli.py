@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
 from repaint_jax.datasets import DataError
+from repaint_jax.devices import one_device_a_core
 from repaint_jax.experiment import ConfigError
 from repaint_jax.images import ImageError
 
@@ -47,6 +48,7 @@ def launch(
     def main(argv: Sequence[str]) -> None:
         del argv
         logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
+        one_device_a_core()
         config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
         try:
             if config is not None:

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from repaint_jax.denoisers import Denoiser, split_model
+from repaint_jax.devices import mesh_for
 from repaint_jax.images import to_float, to_uint8
 from repaint_jax.plots import film_stops
 from repaint_jax.repaint import trajectory
@@ -100,13 +101,13 @@ def sample(
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
     result = Sampled(stops=film_stops(resampling), batches=len(batches), batch_size=batch_size)
     calls = len(batches) * resampling.num_model_calls
-    model = replicated(model)
+    shared = Sharing.of(model, batch_size)
     started = time.perf_counter()
     with compile_clock() as compiling, tqdm(total=calls, unit="call", desc="compiling") as bar:
         for number, batch in enumerate(batches):
             walk = sample_batch(
                 [(tasks[i], j) for i, j in batch],
-                model,
+                shared,
                 noise=noise,
                 resampling=resampling,
                 batch_size=batch_size,
@@ -128,7 +129,7 @@ def sample(
 
 def sample_batch(
     jobs: Sequence[Job],
-    model: Denoiser,
+    shared: Sharing,
     *,
     noise: NoiseSchedule,
     resampling: ResampleSchedule,
@@ -142,7 +143,7 @@ def sample_batch(
 
     Args:
         jobs: what to sample, all of one shape.
-        model: the noise predictor; see `replicated`.
+        shared: the noise predictor on its devices.
         noise: its schedule, respaced.
         resampling: the walk.
         batch_size: pictures on the devices: a smaller batch is filled up with its first job, so
@@ -160,10 +161,10 @@ def sample_batch(
     """
     filled = [*jobs, *[jobs[0]] * (batch_size - len(jobs))]
     walk = trajectory(
-        _spread(_keys(seed, filled)),
-        model,
-        _spread(np.stack([to_float(task.image) for task, _ in filled])),
-        _spread(np.stack([task.known for task, _ in filled])),
+        shared.spread(_keys(seed, filled)),
+        shared.model,
+        shared.spread(np.stack([to_float(task.image) for task, _ in filled])),
+        shared.spread(np.stack([task.known for task, _ in filled])),
         noise=noise,
         resampling=resampling,
         stops=stops,
@@ -183,20 +184,23 @@ def sample_batch(
         yield pictures[: len(jobs)]
 
 
-def replicated(model: Denoiser) -> Denoiser:
-    """The model with its arrays on every device of this process, sent once and not by each call."""
-    arrays, code = split_model(model)
-    return code.rebuild(jax.device_put(arrays, NamedSharding(_mesh(), PartitionSpec())))
+@dataclass(frozen=True)
+class Sharing:
+    """A model on all devices that share a batch, and how the batch is spread over them."""
 
+    model: Denoiser
+    mesh: Mesh
 
-def _spread(batch: Any) -> jax.Array:
-    """A batch, [N, ...], shared among this process's devices, or copied where they do not fit."""
-    axis = "pictures" if len(batch) % jax.local_device_count() == 0 else None
-    return jax.device_put(batch, NamedSharding(_mesh(), PartitionSpec(axis)))
+    @classmethod
+    def of(cls, model: Denoiser, batch_size: int) -> Sharing:
+        """Sends the weights once, and not with each call."""
+        arrays, code = split_model(model)
+        mesh = mesh_for(batch_size, arrays)
+        return cls(code.rebuild(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))), mesh)
 
-
-def _mesh() -> Mesh:
-    return Mesh(np.array(jax.local_devices()), ("pictures",))
+    def spread(self, batch: Any) -> jax.Array:
+        """A batch, [N, ...], each device with its part."""
+        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec("pictures")))
 
 
 def _keys(seed: int, jobs: Sequence[Job]) -> jax.Array:

@@ -30,6 +30,7 @@ from flax import nnx
 
 from repaint_jax import NoiseSchedule
 from repaint_jax.checkpoints import load_diffusers
+from repaint_jax.devices import one_device_a_core
 from repaint_jax.training.loss import Forward, noise_loss
 from repaint_jax.training.step import Optimizer, Settings, Trainer
 
@@ -47,6 +48,7 @@ LEARNING_RATE, EMA, CLIP = 5e-4, 0.999, 1.0
 def main(argv: list[str]) -> None:
     """Compares, times, and prints."""
     del argv
+    one_device_a_core()  # as scripts/train.py does
     torch.manual_seed(0)
     network = torch_network()
     rng = np.random.default_rng(0)

@@ -47,7 +47,7 @@ from repaint_jax.images import ImageError, load_image, save_image, to_uint8
 from repaint_jax.masks import MASKS
 from repaint_jax.plots import film_stops
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.sampling import Task, compile_clock, replicated, sample_batch
+from repaint_jax.sampling import Sharing, Task, compile_clock, sample_batch
 from repaint_jax.schedules import NoiseSchedule
 
 ARRAY_NAMES = ("images", "x_test", "test_images", "test", "x", "arr_0")
@@ -353,7 +353,7 @@ def _sample(
         batches += [lacking[i : i + batch_size] for i in range(0, len(lacking), batch_size)]
     if not batches:
         return
-    model = replicated(model)
+    shared = Sharing.of(model, batch_size)
     calls = sum(batch[0].method.resampling.num_model_calls for batch in batches)
     log = folder.log(request.process)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -365,7 +365,7 @@ def _sample(
             with compile_clock() as compiling, config_errors("config.model"):
                 *_, pictures = sample_batch(
                     [(result.task, result.sample) for result in batch],
-                    model,
+                    shared,
                     noise=method.noise,
                     resampling=method.resampling,
                     batch_size=batch_size,

@@ -145,7 +145,8 @@ def build_settings(config: ConfigDict) -> Settings:
     for field in ("num_steps", "batch_size", "micro_batches"):
         _at_least(1, config, field)
     _at_least(0, config, "num_validation")
-    devices = jax.local_device_count()
+    # Cores of a CPU share what they can; a GPU that idles is a mistake.
+    devices = 1 if jax.default_backend() == "cpu" else jax.local_device_count()
     if config.batch_size % (devices * config.micro_batches):
         raise ConfigError(
             f"config.batch_size: {config.batch_size} pictures cannot be spread evenly over devices "

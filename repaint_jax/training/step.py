@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
+from repaint_jax.devices import mesh_for
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.loss import Forward, Loss, noise_loss
 
@@ -126,7 +126,9 @@ class Trainer:
         self.settings = settings
         self.optimizer = settings.optimizer.transform(settings.num_steps)
         self.forward = jax.tree.map(jnp.asarray, Forward.table(noise))
-        self.mesh = Mesh(np.array(jax.local_devices()), ("batch",))
+        # Weights, average, and the optimiser's two moments.
+        copied = [self._params] * 4
+        self.mesh = mesh_for(settings.batch_size // settings.micro_batches, copied)
         self._run = jax.jit(self._updates, donate_argnums=0, static_argnames="length")
 
     def init(self) -> TrainState:
@@ -241,7 +243,7 @@ class Trainer:
 
     def _sharded(self, x: jax.Array, axis: int = 0) -> jax.Array:
         """The array with its axis of pictures spread over the devices."""
-        spec = PartitionSpec(*[None] * axis, "batch")
+        spec = PartitionSpec(*[None] * axis, "pictures")
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
 

@@ -1,0 +1,51 @@
+"""Which devices share a batch.
+
+XLA runs many convolutions of the CPU on one thread: all with fewer than 128 channels, as seen in
+jaxlib 0.10. So the scripts make every core a device of its own (`one_device_a_core`), and a batch
+is shared among cores as it is among GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+_LARGEST_COPY = 1 << 29  # bytes: copies for cores that share one memory should not fill it
+
+
+def one_device_a_core() -> None:
+    """Makes JAX see each of the CPU's cores as a device; before its first use, or it is an error.
+
+    Does nothing where the user has decided (`JAX_NUM_CPU_DEVICES`, or the flag in `XLA_FLAGS`), and
+    where there is an accelerator it changes nothing, for that is what JAX takes by default.
+    """
+    flag = "xla_force_host_platform_device_count"
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and flag not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", _num_cores())
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def mesh_for(batch_size: int, copied: Any) -> Mesh:
+    """As many of this process's devices as can share a batch evenly, on the axis "pictures".
+
+    Args:
+        batch_size: pictures.
+        copied: arrays of which every device gets a copy, such as weights. If they are large, cores
+            of a CPU do not share the batch: large networks keep them busy within a convolution.
+    """
+    devices = jax.local_devices()
+    size = sum(array.nbytes for array in jax.tree.leaves(copied))
+    if devices[0].platform == "cpu" and size > _LARGEST_COPY:
+        devices = devices[:1]
+    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    return Mesh(np.array(devices[:count]), ("pictures",))
