@@ -33,6 +33,9 @@ def get_config() -> ConfigDict:
     config.model.source = config_dict.placeholder(str)
     config.model.image_size = config_dict.placeholder(object)  # a side, or height,width
     config.model.dtype = "float32"  # or bfloat16, for GPUs and TPUs
+    config.model.num_heads = config_dict.placeholder(int)  # these three are for .pt files
+    config.model.num_head_channels = 64
+    config.model.use_new_attention_order = False
     config.model.class_label = config_dict.placeholder(int)
     config.model.classifier_path = config_dict.placeholder(str)
     config.model.classifier_source = config_dict.placeholder(str)

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict, config_flags
 from repaint_jax.checkpoints import CheckpointError
 from repaint_jax.datasets import DataError
 from repaint_jax.devices import one_device_a_core
-from repaint_jax.experiment import ConfigError
 from repaint_jax.images import ImageError
+from repaint_jax.setup import ConfigError
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (ConfigError, CheckpointError, DataError, ImageError, OSError)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from repaint_jax.cli import launch
 from repaint_jax.evaluation.experiment import build_request, run_evaluation, run_scoring
-from repaint_jax.experiment import ConfigError
+from repaint_jax.setup import ConfigError
 
 _DATA = flags.DEFINE_string(
     "data", None, "Pictures: a folder, a zip, an npz or a pattern such as 'faces/*.png'."

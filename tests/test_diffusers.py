@@ -22,8 +22,9 @@ from repaint_jax.checkpoints.diffusers import (
     load_diffusers_unet,
 )
 from repaint_jax.checkpoints.parameters import abstract_model
-from repaint_jax.experiment import ConfigError, build_model, build_sampler, run_inpainting
+from repaint_jax.experiment import run_inpainting
 from repaint_jax.models import UNet2DModel
+from repaint_jax.setup import ConfigError, build_model, build_sampler
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -389,7 +390,7 @@ def test_networks_that_a_configuration_cannot_use_are_refused(
     edit(folder / "unet" / "config.json", **fields)
     about = diffusers_about(folder)
     unet = abstract_model(UNet2DModel, fields)
-    monkeypatch.setattr("repaint_jax.experiment.load_diffusers_unet", lambda *_, **__: unet)
+    monkeypatch.setattr("repaint_jax.setup.load_diffusers_unet", lambda *_, **__: unet)
     with pytest.raises(ConfigError, match=message):
         build_model(config.model, about)
 

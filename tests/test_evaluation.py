@@ -26,8 +26,8 @@ from repaint_jax.evaluation.experiment import build_request, run_evaluation, run
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
-from repaint_jax.experiment import ConfigError
 from repaint_jax.images import save_image
+from repaint_jax.setup import ConfigError
 
 SIDE = 16
 

@@ -14,14 +14,10 @@ from flax import nnx
 from PIL import Image
 
 from repaint_jax.checkpoints import CheckpointError, load, save
-from repaint_jax.experiment import (
-    ConfigError,
-    picture_shape,
-    run_inpainting,
-    run_schedule_plot,
-)
+from repaint_jax.experiment import run_inpainting, run_schedule_plot
 from repaint_jax.images import ImageError
 from repaint_jax.models import EncoderUNet, UNet
+from repaint_jax.setup import ConfigError, picture_shape
 
 ROOT = Path(__file__).parent.parent
 SIDE = 16

@@ -21,7 +21,8 @@ from training_toys import tiny_pictures, tiny_trainer
 
 from repaint_jax.checkpoints import load, load_about
 from repaint_jax.checkpoints.parameters import parameter_shapes
-from repaint_jax.experiment import ConfigError, build_schedules, run_inpainting
+from repaint_jax.experiment import run_inpainting
+from repaint_jax.setup import ConfigError, build_schedules
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.experiment import (
     build_network,

@@ -29,18 +29,7 @@ from repaint_jax.evaluation.tables import (
     summarise,
     summary_table,
 )
-from repaint_jax.experiment import (
-    ConfigError,
-    Setup,
-    build_masks,
-    build_sampler,
-    build_schedules,
-    build_setup,
-    check_numbers,
-    config_errors,
-    model_about,
-    picture_names,
-)
+from repaint_jax.experiment import build_masks, check_numbers, picture_names
 from repaint_jax.files import replacing
 from repaint_jax.grids import masked_preview
 from repaint_jax.images import ImageError, load_image, save_image, to_uint8
@@ -49,6 +38,15 @@ from repaint_jax.plots import film_stops
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.sampling import Sharing, Task, compile_clock, sample_batch
 from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.setup import (
+    ConfigError,
+    Setup,
+    build_sampler,
+    build_schedules,
+    build_setup,
+    config_errors,
+    model_about,
+)
 
 ARRAY_NAMES = ("images", "x_test", "test_images", "test", "x", "arr_0")
 MEAN_PICTURE = "mean_picture"

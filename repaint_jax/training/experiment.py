@@ -13,11 +13,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from repaint_jax.checkpoints import save
-from repaint_jax.experiment import ConfigError, build_noise, config_errors
 from repaint_jax.files import replacing
 from repaint_jax.images import save_image
 from repaint_jax.models import UNet
 from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.setup import ConfigError, build_noise, config_errors
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
 from repaint_jax.training.loop import Rhythm, train
