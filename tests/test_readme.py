@@ -73,12 +73,16 @@ def test_the_other_commands_run(command, tmp_path):
         small = ROOT / "tests/golden/adm_tiny.pt"
         command = command.replace("celeba256_250000.pt", str(small))
         quick += ["--config.model.image_size=16", "--config.model.num_heads=4"]
+    if "ddpm_celebahq256.py" in command:  # likewise
+        quick.append(f"--config.model.path={ROOT / 'tests/golden/diffusers_tiny'}")
+    if "evaluate.py" in command:
+        quick += ["--schedules=2/1/1", "--config.num_samples=1"]
     run(command, tmp_path, *quick)
     assert any((tmp_path / "out").rglob("*.png"))
 
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
-    api, checkpoint = blocks("python")
+    api, checkpoint, folder = blocks("python")
     names = {}
     exec(api, names)
     assert names["pictures"].shape == (10, 16, 16, 3)
@@ -89,6 +93,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     checkpoint = checkpoint.replace("num_head_channels=64", "num_heads=4")
     exec(checkpoint, {})
     assert (tmp_path / "celeba256.safetensors").is_file()
+    exec(folder.replace("path/to/ddpm-cifar10-32", str(ROOT / "tests/golden/diffusers_tiny")), {})
 
 
 def test_every_link_leads_somewhere():

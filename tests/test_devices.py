@@ -1,0 +1,69 @@
+"""Which devices share a batch, and that sharing changes no picture."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from repaint_jax import devices
+
+
+class Core:
+    platform = "cpu"
+
+
+class Chip:
+    platform = "gpu"
+
+
+def shared(monkeypatch, found, batch_size, copied=()):
+    monkeypatch.setattr(jax, "local_devices", lambda: found)
+    monkeypatch.setattr(devices, "Mesh", lambda taken, names: taken)
+    return list(devices.mesh_for(batch_size, copied))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "count"), [(8, 4), (6, 3), (10, 2), (7, 1), (1, 1), (2, 2), (4, 4)]
+)
+def test_a_batch_is_shared_by_as_many_as_share_it_evenly(monkeypatch, batch_size, count):
+    cores = [Core() for _ in range(4)]
+    assert shared(monkeypatch, cores, batch_size) == cores[:count]
+
+
+def test_cores_do_not_copy_large_weights_but_chips_do(monkeypatch):
+    class Weights:
+        nbytes = 1 << 30
+
+    cores, chips = [Core(), Core()], [Chip(), Chip()]
+    assert shared(monkeypatch, cores, 2, [Weights()]) == cores[:1]
+    assert shared(monkeypatch, chips, 2, [Weights()]) == chips
+
+
+def counted(environment):
+    code = (
+        "from repaint_jax.devices import one_device_a_core; one_device_a_core();"
+        "import jax; print(jax.local_device_count())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return int(run.stdout)
+
+
+def test_every_core_is_a_device_unless_the_user_decides(monkeypatch):
+
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    assert counted(dict(os.environ)) == devices._num_cores()
+    flag = "--xla_force_host_platform_device_count=3"
+    assert counted({**os.environ, "XLA_FLAGS": flag}) == 3
+    assert counted({**os.environ, "JAX_NUM_CPU_DEVICES": "5"}) == 5
+
+
+def test_without_accelerators_the_mesh_is_real():
+    mesh = devices.mesh_for(4, [np.zeros(3)])
+    assert mesh.axis_names == ("pictures",)
+    assert 4 % mesh.size == 0
