@@ -10,21 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_network
 from safetensors.numpy import load_file, save_file
 from test_experiment import change, load_config
 from torch_zip import write_state_dict
 
 from repaint_jax import NoiseSchedule, noise_from_v, noise_from_x0
-from repaint_jax.checkpoints import CheckpointError, load, load_diffusers, save
+from repaint_jax.checkpoints import CheckpointError, load, load_about, load_diffusers, save
 from repaint_jax.checkpoints.diffusers import (
     checkpoint_shapes,
     diffusers_about,
     load_diffusers_unet,
 )
 from repaint_jax.checkpoints.parameters import abstract_model
+from repaint_jax.denoisers import noise_predictor
 from repaint_jax.experiment import run_inpainting
 from repaint_jax.models import UNet2DModel
-from repaint_jax.setup import ConfigError, build_model, build_sampler
+from repaint_jax.setup import ConfigError, build_model, build_sampler, build_setup
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -356,7 +358,7 @@ def test_the_file_says_how_to_sample_unless_the_configuration_does(config, folde
     change(config, sampler__variance="fixed_small", sampler__clip_denoised=False)
     assert build_sampler(config.sampler, about)["variance"] == "fixed_small"
     assert build_sampler(config.sampler, about)["clip_denoised"] is False
-    assert build_model(config.model, about).image_size == 8
+    assert build_model(config.model, about).shape == (8, 8)
 
 
 def test_the_schedule_of_a_folder_binds(config, tmp_path):
@@ -379,8 +381,8 @@ def test_a_folder_can_be_saved_in_the_native_format(config, folder, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_class_embeds": 10}, "is class-conditional"),
-        ({"class_embed_type": "timestep"}, "is class-conditional"),
+        ({"num_class_embeds": 10}, r"class_label: a class from 0 to 9 .*none is given"),
+        ({"class_embed_type": "timestep"}, "takes classes that are not numbers"),
         ({"in_channels": 4, "out_channels": 4}, "takes 4 channels"),
     ],
 )
@@ -392,7 +394,25 @@ def test_networks_that_a_configuration_cannot_use_are_refused(
     unet = abstract_model(UNet2DModel, fields)
     monkeypatch.setattr("repaint_jax.setup.load_diffusers_unet", lambda *_, **__: unet)
     with pytest.raises(ConfigError, match=message):
-        build_model(config.model, about)
+        build_setup(config, about)
+
+
+def test_a_network_of_classes_draws_the_one_asked_for(config, folder, tmp_path):
+    """Also where it predicts v: the label is settled before the prediction is converted."""
+    settings = {**load_diffusers_unet(folder).config, "num_class_embeds": 10}
+    unet = random_network(UNet2DModel, settings)
+    scheduler(folder, prediction_type="v_prediction")
+    path = tmp_path / "classes.safetensors"
+    save(path, unet, **diffusers_about(folder))
+    about = load_about(path)
+    change(config, model__path=str(path), model__class_label=3)
+    x, t = jnp.ones((1, 8, 8, 3)) / 2, jnp.array([500])
+    noise = load_diffusers(folder)[1]
+    ours = build_setup(config, about).model(x, t)
+    expected = noise_predictor(lambda x, t: unet(x, t, jnp.array([3])), "v", noise)(x, t)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    change(config, model__class_label=4)
+    assert np.abs(build_setup(config, about).model(x, t) - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["celebahq256", "church256", "bedroom256", "cifar10"])
