@@ -174,7 +174,9 @@ def test_a_run_that_is_killed_and_resumed_equals_one_that_was_not(
     rng = np.random.default_rng()  # another moment every time
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(
-            command(config, tmp_path / "cut"), stderr=log, env=os.environ | cache
+            command(config, tmp_path / "cut"),
+            stderr=log,
+            env=os.environ | cache | {"JAX_NUM_CPU_DEVICES": "1"},  # as here
         )
         metrics = tmp_path / "cut" / "metrics.jsonl"
         wanted = int(rng.integers(1, 20))
