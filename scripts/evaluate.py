@@ -14,7 +14,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from repaint_jax.cli import launch
-from repaint_jax.evaluation.experiment import build_request, run_evaluation, run_scoring
+from repaint_jax.evaluation.experiment import build_request, run_evaluation
+from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.setup import ConfigError
 
 _DATA = flags.DEFINE_string(

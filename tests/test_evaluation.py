@@ -22,8 +22,9 @@ from PIL import Image
 
 from repaint_jax.datasets import DataError
 from repaint_jax.evaluation import lpips as lpips_module
-from repaint_jax.evaluation.experiment import build_request, run_evaluation, run_scoring
+from repaint_jax.evaluation.experiment import build_request, run_evaluation
 from repaint_jax.evaluation.folder import Folder
+from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
 from repaint_jax.images import save_image

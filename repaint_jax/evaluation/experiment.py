@@ -17,18 +17,8 @@ from tqdm import tqdm
 
 from repaint_jax.datasets import Member, find_files, find_paths, fitted, read_file, read_npz
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.evaluation import lpips
 from repaint_jax.evaluation.folder import Folder
-from repaint_jax.evaluation.report import write_page
-from repaint_jax.evaluation.scores import as_lines, score_folder
-from repaint_jax.evaluation.tables import (
-    as_csv,
-    difference_table,
-    differences,
-    markdown,
-    summarise,
-    summary_table,
-)
+from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.experiment import build_masks, check_numbers, picture_names
 from repaint_jax.files import replacing
 from repaint_jax.grids import masked_preview
@@ -117,41 +107,6 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
         )
         return
     run_scoring(workdir)
-
-
-def run_scoring(workdir: Path) -> None:
-    """Scores what lies in `workdir`, whoever made it.
-
-    Writes scores.jsonl, table.md, table.csv and report.html, and prints the table.
-
-    Raises:
-        ConfigError: there is nothing.
-    """
-    folder = Folder(workdir)
-    rows, faults = score_folder(folder)
-    if not rows:
-        raise ConfigError(
-            f"{workdir}: nothing to score; expected original/PICTURE.png, "
-            "known_mask/MASK/PICTURE.png and inpainted/METHOD/MASK/PICTURE_SAMPLE.png"
-        )
-    lines = summarise(rows)
-    summary, compared = summary_table(lines), difference_table(differences(rows))
-    notes = [*_notes(folder), *(f"Not scored: {fault}" for fault in faults)]
-    title = f"Evaluation of {workdir.name}"
-    text = f"# {title}\n\n" + "".join(f"{note}\n\n" for note in notes) + markdown(summary)
-    if compared[1]:
-        text += "\nDifferences on the same pictures:\n\n" + markdown(compared)
-    page = write_page(folder, rows, title=title, notes=notes, summary=summary, differences=compared)
-    contents = {
-        "scores.jsonl": as_lines(rows),
-        "table.csv": as_csv(lines),
-        "report.html": page,
-        "table.md": text,
-    }
-    for name, content in contents.items():
-        with replacing(workdir / name) as temporary:
-            temporary.write_text(content)
-    print(f"{text}\n{workdir / 'report.html'}")
 
 
 def build_request(config: ConfigDict, **asked: Any) -> Request:
@@ -392,24 +347,6 @@ def _facts(result: Result, seed: int, seconds: float) -> dict[str, Any]:
         "calls": result.method.resampling.num_model_calls,
         "seconds": seconds,
     }
-
-
-def _notes(folder: Folder) -> list[str]:
-    """What a reader of the tables must know besides."""
-    notes = []
-    asked = folder.asked()
-    if asked:
-        notes.append(
-            f"{len(folder.pictures())} pictures of {asked['data']}, {asked['num_samples']} "
-            f"samples each; model {asked['settings']['model']['path']}, seed "
-            f"{asked['settings']['seed']}."
-        )
-    if asked.get("skipped"):
-        listed = "; ".join(asked["skipped"])
-        notes.append(f"{len(asked['skipped'])} pictures were skipped: {listed}")
-    if not lpips.available():
-        notes.append("LPIPS needs an extra: pip install 'repaint-jax[lpips]'.")
-    return notes
 
 
 def _check_request(request: Request) -> None:
