@@ -23,3 +23,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what hindered the writing is the error to see
             temporary.unlink()
+
+
+@contextmanager
+def workdir_errors(workdir: Path) -> Iterator[None]:
+    """Says of what cannot be written there that another --workdir would help."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {workdir} ({error.strerror}): choose another --workdir"
+        ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from repaint_jax.files import replacing
+from repaint_jax.files import replacing, workdir_errors
 from repaint_jax.grids import masked_preview, overview
 from repaint_jax.images import save_image
 from repaint_jax.metrics import psnr, ssim
@@ -33,13 +33,8 @@ class Results:
             OSError: the folder cannot be written.
         """
         self.workdir = workdir
-        try:
-            with replacing(workdir / "config.json") as temporary:
-                temporary.write_text(config + "\n")
-        except OSError as error:
-            raise OSError(
-                f"cannot write to {workdir} ({error.strerror}): choose another --workdir"
-            ) from error
+        with workdir_errors(workdir), replacing(workdir / "config.json") as temporary:
+            temporary.write_text(config + "\n")
 
     def save_inputs(self, tasks: list[Task]) -> None:
         """Writes what goes in, at the size it goes in."""

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from config_files import load_config
 from networks import random_network
 from safetensors.numpy import load_file, save_file
-from test_experiment import change, load_config
+from test_experiment import change
 from torch_zip import write_state_dict
 
 from repaint_jax import NoiseSchedule, noise_from_v, noise_from_x0

@@ -1,7 +1,6 @@
 """Whole runs: what they leave behind, that they survive, and every mistake on the way there."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import resource
@@ -9,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from config_files import ROOT, load_config
 from flax import nnx
 from PIL import Image
 from training_toys import tiny_pictures, tiny_trainer
@@ -34,16 +33,7 @@ from repaint_jax.training.loop import check_metrics
 from repaint_jax.training.step import Metrics, Trainer
 from repaint_jax.training.watch import Watch
 
-ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "train.py"
-
-
-def load_config(name):
-    path = ROOT / "configs" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config().lock()
 
 
 TINY = {

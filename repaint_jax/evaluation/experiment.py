@@ -20,7 +20,7 @@ from repaint_jax.denoisers import Denoiser
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.experiment import build_masks, check_numbers, picture_names
-from repaint_jax.files import replacing
+from repaint_jax.files import replacing, workdir_errors
 from repaint_jax.grids import masked_preview
 from repaint_jax.images import ImageError, load_image, save_image, to_uint8
 from repaint_jax.masks import MASKS
@@ -198,7 +198,8 @@ def _save_settings(
 ) -> None:
     """Writes what was asked for, unless the folder holds pictures of other settings."""
     before = folder.asked()
-    settings = {field: json.loads(config.to_json_best_effort())[field] for field in BINDING}
+    asked = json.loads(config.to_json_best_effort())
+    settings = {field: asked[field] for field in BINDING}
     settings["noise"].pop("num_steps")  # the schedules give it
     for field in BINDING if before else ():
         there, wanted = before["settings"].get(field), settings[field]
@@ -221,28 +222,23 @@ def _save_settings(
         },
         indent=2,
     )
-    try:
-        with replacing(folder.settings) as temporary:
-            temporary.write_text(text + "\n")
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder.root} ({error.strerror}): choose another --workdir"
-        ) from error
+    with workdir_errors(folder.root), replacing(folder.settings) as temporary:
+        temporary.write_text(text + "\n")
 
 
 def _save_inputs(tasks: Sequence[tuple[str, Task]], folder: Folder) -> None:
     """Writes originals and masks, or checks that those there are the same."""
+    inputs = {folder.original(task.name): task.image for _, task in tasks}
     for mask, task in tasks:
-        original, known = folder.original(task.name), np.uint8(255) * task.known
-        for path, picture in ((original, task.image), (folder.known_mask(mask, task.name), known)):
-            if not path.is_file():
-                save_image(path, picture)
-                continue
-            there = load_image(path, channels=picture.shape[2] if picture.ndim == 3 else 1)
-            if not np.array_equal(there.squeeze(), picture.squeeze()):
-                raise ConfigError(
-                    f"{path} is another picture than the one to evaluate: take another --workdir"
-                )
+        inputs[folder.known_mask(mask, task.name)] = np.uint8(255) * task.known[..., None]
+    for path, picture in inputs.items():
+        if not path.is_file():
+            save_image(path, picture)
+        elif not np.array_equal(load_image(path, channels=picture.shape[2]), picture):
+            raise ConfigError(
+                f"{path} is another picture than the one to evaluate: take another --workdir"
+            )
+    for mask, task in tasks:
         if not folder.masked(mask, task.name).is_file():
             save_image(folder.masked(mask, task.name), masked_preview(task.image, task.known))
 

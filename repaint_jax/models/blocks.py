@@ -100,8 +100,13 @@ class Architecture:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON has them."""
-        fields = dataclasses.asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+        return json_fields(self)
+
+
+def json_fields(arch: Any) -> dict[str, Any]:
+    """The fields of a dataclass of arguments as JSON has them."""
+    fields = dataclasses.asdict(arch)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
 class TimeEmbedding(nnx.Module):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from repaint_jax.models.blocks import json_fields
 from repaint_jax.models.layers import (
     Conv,
     GroupNorm,
@@ -140,8 +141,7 @@ class Architecture2D:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON has them."""
-        fields = dataclasses.asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+        return json_fields(self)
 
 
 class TimestepEmbedding(nnx.Module):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from repaint_jax.files import workdir_errors
 from repaint_jax.training.step import TrainState
 
 __all__ = ["Checkpoints"]
@@ -26,12 +27,8 @@ class Checkpoints:
             OSError: it cannot be made.
         """
         self.folder = folder.absolute()
-        try:
+        with workdir_errors(folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(
-                f"cannot write to {folder} ({error.strerror}): choose another --workdir"
-            ) from error
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
