@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from repaint_jax.images import ImageError
 from repaint_jax.setup import ConfigError
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
-USER_ERRORS = (ConfigError, CheckpointError, DataError, ImageError, OSError)
+USER_ERRORS = (ConfigError, CheckpointError, DataError, ImageError, OSError, MemoryError)
 
 
 def launch(
@@ -49,6 +50,8 @@ def launch(
         del argv
         logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
         one_device_a_core()
+        # A cluster that takes the machine away says so by this signal: it is as good as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
         try:
             if config is not None:
@@ -63,7 +66,7 @@ def launch(
         except USER_ERRORS as error:
             sys.exit(f"error: {_told(error)}")
         except KeyboardInterrupt:
-            print(f"\nstopped; what was finished is in {workdir}", file=sys.stderr)
+            print(f"\nstopped; the same command goes on from {workdir}", file=sys.stderr)
             sys.exit(130)
 
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

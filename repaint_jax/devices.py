@@ -8,11 +8,14 @@ is shared among cores as it is among GPUs.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from repaint_jax.denoisers import Denoiser, split_model
 
 _LARGEST_COPY = 1 << 29  # bytes: copies for cores that share one memory should not fill it
 
@@ -49,3 +52,22 @@ def mesh_for(batch_size: int, copied: Any) -> Mesh:
         devices = devices[:1]
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     return Mesh(np.array(devices[:count]), ("pictures",))
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """A model on all devices that share a batch, and how the batch is spread over them."""
+
+    model: Denoiser
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, model: Denoiser, batch_size: int) -> Sharing:
+        """Sends the weights once, and not with each call."""
+        arrays, code = split_model(model)
+        mesh = mesh_for(batch_size, arrays)
+        return cls(code.rebuild(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))), mesh)
+
+    def spread(self, batch: Any) -> jax.Array:
+        """A batch, [N, ...], each device with its part."""
+        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec("pictures")))

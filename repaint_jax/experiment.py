@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from ml_collections import ConfigDict
 
 from repaint_jax import images, masks, plots
 from repaint_jax.results import Results
-from repaint_jax.sampling import Task, sample
+from repaint_jax.sampling import CallBar, Sampler, Task
 from repaint_jax.setup import (
     ConfigError,
     Setup,
@@ -18,37 +20,63 @@ from repaint_jax.setup import (
     build_setup,
     config_errors,
     model_about,
+    model_fingerprint,
 )
 
 
-def run_inpainting(config: ConfigDict, workdir: Path) -> None:
+def run_inpainting(config: ConfigDict, workdir: Path, *, save_minutes: float = 5.0) -> None:
     """Inpaints what `config` says and writes everything about it into `workdir`.
 
-    Nothing is written before all inputs have been read and found good.
+    Nothing is written before all inputs have been read and found good. A run that was killed goes
+    on where it was, and its pictures are bit for bit those of one that was not.
+
+    Args:
+        config: what to do.
+        workdir: the folder of results.
+        save_minutes: how much time a kill may cost.
 
     Raises:
-        ConfigError, ImageError, CheckpointError, OSError: one line that says what to mend.
+        ConfigError, ImageError, CheckpointError, OSError, MemoryError: one line that says what to
+            mend.
     """
     check_numbers(config)
     about = model_about(config.model)
     noise, plan = build_schedules(config, about)
     setup = build_setup(config, about)
     tasks = build_tasks(config, setup)
-    results = Results(workdir, config.to_json_best_effort(indent=2))
+    weights = model_fingerprint(config.model)
+    results = Results(workdir, config.to_json_best_effort(indent=2), _inputs(tasks, weights))
     results.save_inputs(tasks)
-    with config_errors("config.model"):
-        sampled = sample(
-            tasks,
-            setup.model,
-            noise=noise,
-            resampling=plan,
-            num_samples=config.num_samples,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            on_picture=results.save_sample,
-            **build_sampler(config.sampler, about),
-        )
-    results.finish(tasks, sampled, plan)
+    jobs = [(task, j) for task in tasks for j in range(config.num_samples)]
+    size = min(config.batch_size, len(jobs))
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    sampler = Sampler(
+        setup.model,
+        size=size,
+        seed=config.seed,
+        snapshots=results.unfinished,
+        save_minutes=save_minutes,
+        about=weights,
+        **build_sampler(config.sampler, about),
+    )
+    calls = len(batches) * plan.num_model_calls
+    with config_errors("config.model"), CallBar(calls) as bar:
+        for batch in batches:
+            film = batch is batches[0]
+            for sampled in sampler.run(
+                batch, noise, plan, bar=bar, film=film, is_done=results.is_done
+            ):
+                results.save_samples(sampled, plan)
+    results.finish(tasks, plan, sampler.compile_seconds)
+
+
+def _inputs(tasks: Iterable[Task], weights: str) -> str:
+    """Tells these pictures, masks and weights from others."""
+    digest = hashlib.blake2b(weights.encode(), digest_size=16)
+    for task in tasks:
+        digest.update(repr((task.name, task.image.shape)).encode())
+        digest.update(task.image.tobytes() + task.known.tobytes())
+    return digest.hexdigest()
 
 
 def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:

@@ -207,12 +207,16 @@ def trajectory(
     variance: Variance = "fixed_small",
     eta: float = 1.0,
     stops: Sequence[int] | None = None,
+    resume: tuple[int, jax.Array] | None = None,
 ) -> Iterator[tuple[int, jax.Array]]:
     """`inpaint_batch` in segments, to watch it: the same walk, the same pictures.
 
-    Takes `inpaint_batch`'s arguments and `stops`, rising numbers of network calls after which to
-    stop; the end is always one. All segments run through one compiled scan, as long as the longest
-    of them.
+    Takes `inpaint_batch`'s arguments, and
+
+        stops: numbers of network calls after which to stop; the end is always one. All segments
+            run through one compiled scan, as long as the longest of them.
+        resume: what this generator yielded at one of the same `stops`, to go on from there to the
+            same pictures, bit for bit.
 
     Yields:
         How many network calls are done, and x f32[N, H, W, C]: noisy, the pictures at the end.
@@ -221,8 +225,16 @@ def trajectory(
     steps = Step.of(noise, resampling, eta)
     images, known = _checked(keys, images, known, clip_denoised)
     weights, code = split_model(model)
-    x = _pure_noise(keys, images.shape[1:])
-    for stop, segment, active in _segments(steps, stops or ()):
+    stops = sorted({*(stops or ()), resampling.num_model_calls})
+    done, x = resume or (0, _pure_noise(keys, images.shape[1:]))
+    if done not in (0, *stops) or x.shape != images.shape:
+        raise ValueError(
+            f"resume must be what was yielded at one of the stops {stops}, with x of shape "
+            f"{images.shape}; got {done} calls and {x.shape}"
+        )
+    for stop, segment, active in _segments(steps, stops):
+        if stop <= done:
+            continue
         x = _advance(
             weights,
             keys,
@@ -241,7 +253,6 @@ def trajectory(
 def _segments(steps: Step, stops: Sequence[int]) -> Iterator[tuple[int, Step, np.ndarray]]:
     """Cuts the steps at `stops`; all segments of one length, of which `active` rows count."""
     total = steps.index.size
-    stops = sorted({*stops, total})
     if stops[0] < 1 or stops[-1] > total:
         raise ValueError(f"stops must lie in 1 to {total}, the network calls; got {stops}")
     starts = [0, *stops[:-1]]

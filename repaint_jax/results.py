@@ -1,40 +1,86 @@
-"""The folder of a run: what is written where."""
+"""The folder of a run: what is written where, and what a killed run left there."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from repaint_jax.files import replacing, workdir_errors
+from repaint_jax.files import append_line, read_lines, replacing, workdir_errors
 from repaint_jax.grids import masked_preview, overview
-from repaint_jax.images import save_image
+from repaint_jax.images import load_image, save_image
 from repaint_jax.metrics import psnr, ssim
-from repaint_jax.plots import save_film
+from repaint_jax.plots import film_stops, save_film
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.sampling import Sampled, Task
+from repaint_jax.sampling import Job, Sampled, Task
+from repaint_jax.setup import ConfigError, refuse_changes
 
 
 class Results:
     """Writes a run into its folder, each file whole or not at all.
 
     inpainted/NAME_SAMPLE.png, original/NAME.png, masked/NAME.png, known_mask/NAME.png, grid.png,
-    process.gif, metrics.json and config.json.
+    process.gif, metrics.json and config.json. Until all are there, unfinished/ has run.json, what
+    is being run; PROCESS.jsonl, a line for each sample that is finished; and the snapshots of
+    batches in mid-trajectory.
     """
 
-    def __init__(self, workdir: Path, config: str):
-        """Makes the folder and writes config.json, before any time is spent on sampling.
+    def __init__(self, workdir: Path, config: str, inputs: str, process: int = 0):
+        """Makes the folder, or goes on with what a run of the same configuration left there.
+
+        Args:
+            workdir: the folder.
+            config: the configuration, as JSON.
+            inputs: tells the run's pictures, masks and weights from others.
+            process: this process's number.
 
         Raises:
-            OSError: the folder cannot be written.
+            ConfigError: it holds an unfinished run of other settings or inputs.
+            OSError: it cannot be written.
         """
         self.workdir = workdir
-        with workdir_errors(workdir), replacing(workdir / "config.json") as temporary:
-            temporary.write_text(config + "\n")
+        self.unfinished = workdir / "unfinished"
+        self._log = self.unfinished / f"{process}.jsonl"
+        run = {"inputs": inputs, "config": json.loads(config)}
+        with workdir_errors(workdir):
+            if self._resumes(run):
+                print(f"going on with the unfinished run in {workdir}")
+            else:
+                shutil.rmtree(self.unfinished, ignore_errors=True)
+                with replacing(self.unfinished / "run.json") as temporary:
+                    temporary.write_text(json.dumps(run))
+            with replacing(workdir / "config.json") as temporary:
+                temporary.write_text(config + "\n")
+        self._finished = {(row["picture"], row["sample"]) for row in self._rows()}
+
+    def _resumes(self, run: dict[str, Any]) -> bool:
+        """Whether there is something to go on with."""
+        if not (self.unfinished / "run.json").is_file():
+            return False
+        if not any(path.name != "run.json" for path in self.unfinished.iterdir()):
+            return False  # it was stopped before it had anything to lose
+        before = json.loads((self.unfinished / "run.json").read_text())
+        holds = f"{self.workdir} holds an unfinished run"
+        mend = f"take another --workdir, or remove {self.unfinished} to give that run up"
+        fields = sorted({*before["config"], *run["config"]})
+        refuse_changes(before["config"], run["config"], fields, holds, mend)
+        if before["inputs"] != run["inputs"]:
+            raise ConfigError(
+                f"config.image: {holds} of other pictures, masks or weights than those that are "
+                f"there now under the same names; {mend}"
+            )
+        return True
+
+    def is_done(self, job: Job) -> bool:
+        """Whether a sample was finished before."""
+        task, sample = job
+        return (task.name, sample) in self._finished
 
     def save_inputs(self, tasks: list[Task]) -> None:
         """Writes what goes in, at the size it goes in."""
@@ -44,63 +90,79 @@ class Results:
             save_image(self.workdir / "masked" / file, masked_preview(task.image, task.known))
             save_image(self.workdir / "known_mask" / file, np.uint8(255) * task.known)
 
-    def save_sample(self, task: Task, sample: int, picture: np.ndarray) -> None:
-        """Writes one result."""
-        save_image(self._sample_path(task, sample), picture)
+    def save_samples(self, sampled: Sampled, plan: ResampleSchedule) -> None:
+        """Writes what is finished, and only then that it is."""
+        if sampled.film:
+            save_film(self.workdir / "process.gif", sampled.film, film_stops(plan), plan)
+        for (task, sample), picture in zip(sampled.jobs, sampled.pictures, strict=True):
+            save_image(self._sample_path(task, sample), picture)
+        for task, sample in sampled.jobs:
+            size = len(sampled.jobs)
+            row = {"picture": task.name, "sample": sample, "batch_size": size}
+            append_line(self._log, {**row, "seconds": sampled.seconds / size})
 
-    def finish(self, tasks: list[Task], sampled: Sampled, plan: ResampleSchedule) -> None:
-        """Writes grid.png, process.gif and metrics.json, and says where they are."""
-        num_samples = len(sampled.pictures) // len(tasks)
+    def finish(self, tasks: list[Task], plan: ResampleSchedule, compile_seconds: float) -> None:
+        """Writes grid.png and metrics.json, once all samples are there, and says where they are."""
+        finished = {(row["picture"], row["sample"]): row for row in self._rows()}
+        num_samples = len(finished) // len(tasks)
+        samples = [
+            [load_image(self._sample_path(task, j), channels=task.image.shape[2])
+             for j in range(num_samples)]
+            for task in tasks
+        ]  # fmt: skip
         picture = overview(
             [task.image for task in tasks],
             [masked_preview(task.image, task.known) for task in tasks],
-            [[sampled.pictures[i, j] for j in range(num_samples)] for i in range(len(tasks))],
+            samples,
         )
         save_image(self.workdir / "grid.png", picture)
-        save_film(self.workdir / "process.gif", sampled.film, sampled.stops, plan)
-        metrics = self._metrics(tasks, sampled, plan)
+        rows = [
+            {
+                "picture": task.name,
+                "sample": j,
+                "file": str(self._sample_path(task, j).relative_to(self.workdir)),
+                **compare(task, samples[i][j]),
+                "calls": plan.num_model_calls,
+                "seconds": (seconds := finished[task.name, j]["seconds"]),
+                "seconds_per_call": seconds / plan.num_model_calls,
+            }
+            for i, task in enumerate(tasks)
+            for j in range(num_samples)
+        ]
+        metrics = summary(rows, [row["batch_size"] for row in finished.values()])
+        metrics["compile_seconds"] = compile_seconds
         with replacing(self.workdir / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        shutil.rmtree(self.unfinished)
         print(
-            f"{len(sampled.pictures)} pictures in {sampled.seconds:.0f} s "
-            f"(and {sampled.compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
+            f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
+            f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
         )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return list(read_lines(self.unfinished.glob("*.jsonl")))
 
     def _sample_path(self, task: Task, sample: int) -> Path:
         return self.workdir / "inpainted" / f"{task.name}_{sample}.png"
 
-    def _metrics(
-        self, tasks: list[Task], sampled: Sampled, plan: ResampleSchedule
-    ) -> dict[str, Any]:
-        calls = plan.num_model_calls
-        seconds = sampled.seconds / len(sampled.pictures)
-        rows = []
-        for (i, j), picture in sorted(sampled.pictures.items()):
-            task = tasks[i]
-            rows.append(
-                {
-                    "picture": task.name,
-                    "sample": j,
-                    "file": str(self._sample_path(task, j).relative_to(self.workdir)),
-                    **compare(task, picture),
-                    "calls": calls,
-                    "seconds": seconds,
-                    "seconds_per_call": seconds / calls,
-                }
-            )
-        names = ("psnr_hole", "ssim_hole", "psnr_known", "ssim_known")
-        return {
-            "pictures": rows,
-            "mean": {name: _mean([row[name] for row in rows]) for name in names},
-            "calls": calls,
-            "batch_size": sampled.batch_size,
-            "seconds": sampled.seconds,
-            "seconds_per_picture": seconds,
-            "seconds_per_batched_call": sampled.seconds / sampled.batches / calls,
-            "compile_seconds": sampled.compile_seconds,
-            "device": jax.devices()[0].device_kind,
-            "jax": jax.__version__,
-        }
+
+def summary(rows: Sequence[dict[str, Any]], batch_sizes: Sequence[int]) -> dict[str, Any]:
+    """What metrics.json says, from a row for each sample and the size of the batch it was in."""
+    names = ("psnr_hole", "ssim_hole", "psnr_known", "ssim_known")
+    seconds = sum(row["seconds"] for row in rows)
+    batches = sum(1 / size for size in batch_sizes)
+    calls = rows[0]["calls"]
+    return {
+        "pictures": list(rows),
+        "mean": {name: _mean([row[name] for row in rows]) for name in names},
+        "calls": calls,
+        "batch_size": max(batch_sizes),
+        "seconds": seconds,
+        "seconds_per_picture": seconds / len(rows),
+        "seconds_per_batched_call": seconds / batches / calls,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
 
 
 def compare(task: Task, picture: np.ndarray) -> dict[str, float | str | None]:

@@ -1,29 +1,38 @@
-"""Many pictures, many samples: batches, progress and time."""
+"""Batches of pictures on all devices of this process, in segments, as many as memory holds."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from repaint_jax.denoisers import Denoiser, split_model
-from repaint_jax.devices import mesh_for
+from repaint_jax.denoisers import Denoiser
+from repaint_jax.devices import Sharing
 from repaint_jax.images import to_float, to_uint8
 from repaint_jax.plots import film_stops
 from repaint_jax.repaint import trajectory
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.snapshots import Snapshot, SnapshotFile
+
+Item = TypeVar("Item")
+
+_LONGEST_SEGMENT = 10  # network calls between two looks at the clock
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One picture to fill.
 
@@ -44,163 +53,254 @@ class Task:
 Job = tuple[Task, int]  # a picture and which of its samples
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sampled:
-    """What a run made and how long it took.
+    """Jobs that are done.
 
     Attributes:
-        pictures: uint8[H, W, C] by (task, sample).
-        stops: numbers of network calls after which the film looked.
-        film: the first picture's trajectory, uint8[H, W, C] after each of `stops`.
-        seconds: time spent sampling, without compilation.
-        compile_seconds: time spent compiling.
-        batches: number of batches.
-        batch_size: pictures a batch.
+        jobs: which.
+        pictures: uint8[H, W, C] each.
+        film: the first picture after each of `film_stops`, if it was asked for.
+        seconds: what they took, without compilation; those before a kill included.
     """
 
-    pictures: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
-    stops: list[int] = field(default_factory=list)
-    film: list[np.ndarray] = field(default_factory=list)
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-    batches: int = 0
-    batch_size: int = 0
+    jobs: Sequence[Job]
+    pictures: list[np.ndarray]
+    film: list[np.ndarray]
+    seconds: float
 
 
-def sample(
-    tasks: list[Task],
-    model: Denoiser,
-    *,
-    noise: NoiseSchedule,
-    resampling: ResampleSchedule,
-    num_samples: int,
-    batch_size: int,
-    seed: int,
-    on_picture: Callable[[Task, int, np.ndarray], None],
-    **sampler: Any,
-) -> Sampled:
-    """Fills each task's hole `num_samples` ways, with a progress bar.
+class CallBar(tqdm):
+    """A progress bar of network calls."""
 
-    Args:
-        tasks: the pictures, all of one shape.
-        model: the noise predictor.
-        noise: its schedule, respaced.
-        resampling: the walk.
-        num_samples: ways to fill each hole.
-        batch_size: pictures sampled at once.
-        seed: of all random numbers.
-        on_picture: called with the task, the sample's number and uint8[H, W, C] as soon as a
-            picture is ready, so that nothing finished is lost when the run is stopped.
-        sampler: further arguments of `inpaint`.
+    def __init__(self, calls: int, **options: Any):
+        super().__init__(total=calls, unit="call", desc="compiling", **options)
 
-    Raises:
-        FloatingPointError: the trajectory left the finite numbers.
+    def credit(self, calls: int) -> None:
+        """Counts calls that an earlier run made: they say nothing of this one's speed."""
+        self.initial += calls
+        self.n += calls
+        self.last_print_n += calls
+        self.refresh()
+
+
+class Sampler:
+    """A model on the devices of this process, and how it is asked.
+
+    Attributes:
+        size: pictures at once; halved when the devices' memory does not hold them.
+        compile_seconds: spent compiling so far.
     """
-    jobs = [(i, j) for i in range(len(tasks)) for j in range(num_samples)]
-    batch_size = min(batch_size, len(jobs))
-    batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
-    result = Sampled(stops=film_stops(resampling), batches=len(batches), batch_size=batch_size)
-    calls = len(batches) * resampling.num_model_calls
-    shared = Sharing.of(model, batch_size)
-    started = time.perf_counter()
-    with compile_clock() as compiling, tqdm(total=calls, unit="call", desc="compiling") as bar:
-        for number, batch in enumerate(batches):
-            walk = sample_batch(
-                [(tasks[i], j) for i, j in batch],
-                shared,
-                noise=noise,
-                resampling=resampling,
-                batch_size=batch_size,
-                seed=seed,
-                stops=result.stops,
-                bar=bar,
-                **sampler,
-            )
-            for pictures in walk:
-                if number == 0:
-                    result.film.append(to_uint8(pictures[0]))
-            for (i, j), picture in zip(batch, pictures, strict=True):
-                result.pictures[i, j] = to_uint8(picture)
-                on_picture(tasks[i], j, result.pictures[i, j])
-    result.compile_seconds = sum(compiling)
-    result.seconds = time.perf_counter() - started - result.compile_seconds
-    return result
+
+    def __init__(
+        self,
+        model: Denoiser,
+        *,
+        size: int,
+        seed: int,
+        snapshots: Path,
+        save_minutes: float,
+        about: str = "",
+        **options: Any,
+    ):
+        """Sends the weights to the devices.
+
+        Args:
+            model: the noise predictor.
+            size: pictures at once. A smaller batch is filled up, so that there is one shape and one
+                compilation.
+            seed: of all random numbers.
+            snapshots: folder for batches in mid-trajectory.
+            save_minutes: how much time a kill may cost.
+            about: tells this model from others, for the snapshots.
+            **options: further arguments of `inpaint`.
+        """
+        self.size = size
+        self.compile_seconds = 0.0
+        self._seed, self._options, self._about = seed, options, about
+        self._snapshots, self._save_minutes = snapshots, save_minutes
+        self._shared = Sharing.of(model, size)
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        noise: NoiseSchedule,
+        resampling: ResampleSchedule,
+        *,
+        bar: CallBar,
+        film: bool = False,
+        is_done: Callable[[Job], bool] = lambda job: False,
+    ) -> Iterator[Sampled]:
+        """Samples a batch, from where it was when an earlier run was killed.
+
+        Args:
+            jobs: what to sample, all of one shape.
+            noise: the model's schedule, respaced.
+            resampling: the walk.
+            bar: is told of the network calls; its total counts those of these jobs once.
+            film: whether to keep the first picture's trajectory.
+            is_done: whether a job needs no work.
+
+        Yields:
+            The jobs that are done, at once or in parts that fit into memory. A part's snapshot is
+            removed when the next one is asked for: by then its pictures should be on disk.
+
+        Raises:
+            FloatingPointError: the trajectory left the finite numbers.
+            MemoryError: the devices' memory does not hold a single picture.
+        """
+        calls, rest, parts, done = resampling.num_model_calls, list(jobs), 1, 0
+        while rest:
+            needed = done + math.ceil(len(rest) / self.size)
+            bar.total += (needed - parts) * calls
+            parts = needed
+            part = rest[: self.size]
+            if all(map(is_done, part)):
+                bar.credit(calls)
+            else:
+                file = self._snapshot_file(part, noise, resampling)
+                look = film and done == 0
+                sampled = self._attempt(part, noise, resampling, file=file, bar=bar, film=look)
+                if sampled is None:
+                    continue
+                yield sampled
+                file.remove()
+            rest, done = rest[len(part) :], done + 1
+
+    def _attempt(
+        self,
+        jobs: Sequence[Job],
+        noise: NoiseSchedule,
+        resampling: ResampleSchedule,
+        *,
+        bar: CallBar,
+        **how: Any,
+    ) -> Sampled | None:
+        """`_walk`; or None, and fewer pictures at once from now on, if memory does not hold it."""
+        before = bar.n
+        try:
+            return self._walk(jobs, noise, resampling, bar=bar, **how)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            fewer = fewer_at_once(self.size, self._shared.mesh)
+            if fewer == 0:
+                raise MemoryError(
+                    "the device's memory does not hold a single picture: take a smaller "
+                    "config.model.image_size, config.model.dtype=bfloat16, or a larger device"
+                ) from error
+        # Only here, where the error no longer holds on to the arrays.
+        bar.n = before
+        warnings.warn(
+            f"{self.size} pictures at once do not fit into memory; going on with {fewer}",
+            stacklevel=2,
+        )
+        self.size = fewer
+        self._shared = Sharing.of(self._shared.model, fewer)
+        return None
+
+    def _walk(
+        self,
+        jobs: Sequence[Job],
+        noise: NoiseSchedule,
+        resampling: ResampleSchedule,
+        *,
+        file: SnapshotFile,
+        bar: CallBar,
+        film: bool,
+    ) -> Sampled:
+        """The trajectory of at most `size` jobs, or what a snapshot leaves of it."""
+        looks = {*film_stops(resampling)} if film else {}
+        state = file.load() or Snapshot(0, 0.0, np.zeros(0), ())
+        bar.credit(state.calls)
+        earlier, started = state.seconds, time.perf_counter()
+        with compile_clock() as compiling, file.saved_when_interrupted(lambda: state):
+            for calls, x in one_ahead(self._trajectory(jobs, noise, resampling, state)):
+                pictures = np.asarray(x)
+                check_finite(pictures, calls)
+                bar.set_description("sampling", refresh=False)
+                bar.update(calls - state.calls)
+                seconds = earlier + time.perf_counter() - started - sum(compiling)
+                seen = (to_uint8(pictures[0]),) if calls in looks else ()
+                state = Snapshot(calls, seconds, pictures, (*state.film, *seen))
+                file.save_if_due(state)
+        self.compile_seconds += sum(compiling)
+        pictures = to_uint8(state.x[: len(jobs)])
+        return Sampled(jobs, list(pictures), list(state.film), state.seconds)
+
+    def _trajectory(
+        self,
+        jobs: Sequence[Job],
+        noise: NoiseSchedule,
+        resampling: ResampleSchedule,
+        start: Snapshot,
+    ) -> Iterator[tuple[int, jax.Array]]:
+        """`trajectory` of a batch that is filled up, spread over the devices."""
+        filled = [*jobs, *[jobs[0]] * (self.size - len(jobs))]
+        spread = self._shared.spread
+        return trajectory(
+            spread(_keys(self._seed, filled)),
+            self._shared.model,
+            spread(np.stack([to_float(task.image) for task, _ in filled])),
+            spread(np.stack([task.known for task, _ in filled])),
+            noise=noise,
+            resampling=resampling,
+            stops=segment_stops(resampling),
+            resume=(start.calls, spread(start.x)) if start.calls else None,
+            **self._options,
+        )
+
+    def _snapshot_file(
+        self, jobs: Sequence[Job], noise: NoiseSchedule, resampling: ResampleSchedule
+    ) -> SnapshotFile:
+        """Where these jobs' snapshot lies: its name tells all that the pictures depend on."""
+        digest = hashlib.blake2b(digest_size=16)
+        for task, j in jobs:
+            facts = (task.name, task.stream, j, task.image.shape)
+            digest.update(repr(facts).encode() + task.image.tobytes() + task.known.tobytes())
+        for numbers in (noise.betas, noise.timesteps, resampling.times):
+            digest.update(numbers.tobytes())
+        how = (self._about, self._seed, self.size, sorted(self._options.items()))
+        digest.update(repr(how).encode())
+        path = self._snapshots / f"{digest.hexdigest()}.safetensors"
+        return SnapshotFile(path, self._save_minutes)
 
 
-def sample_batch(
-    jobs: Sequence[Job],
-    shared: Sharing,
-    *,
-    noise: NoiseSchedule,
-    resampling: ResampleSchedule,
-    batch_size: int,
-    seed: int,
-    stops: Sequence[int],
-    bar: tqdm,
-    **sampler: Any,
-) -> Iterator[np.ndarray]:
-    """Up to `batch_size` samples, shared evenly among this process's devices.
+def fewer_at_once(size: int, mesh: Mesh) -> int:
+    """How many pictures to try after `size` of them did not fit into memory; 0 if there is no way.
 
-    Args:
-        jobs: what to sample, all of one shape.
-        shared: the noise predictor on its devices.
-        noise: its schedule, respaced.
-        resampling: the walk.
-        batch_size: pictures on the devices: a smaller batch is filled up with its first job, so
-            that there is one shape and one compilation.
-        seed: of all random numbers.
-        stops: numbers of network calls after which to look; the end is always one.
-        bar: is told of the network calls.
-        sampler: further arguments of `inpaint`.
-
-    Yields:
-        The noisy pictures at each stop, at last the clean ones, f32[len(jobs), H, W, C].
-
-    Raises:
-        FloatingPointError: the trajectory left the finite numbers.
+    Half as many a device; where each has but one, only cores of a CPU, which share one memory, can
+    do with fewer at a time.
     """
-    filled = [*jobs, *[jobs[0]] * (batch_size - len(jobs))]
-    walk = trajectory(
-        shared.spread(_keys(seed, filled)),
-        shared.model,
-        shared.spread(np.stack([to_float(task.image) for task, _ in filled])),
-        shared.spread(np.stack([task.known for task, _ in filled])),
-        noise=noise,
-        resampling=resampling,
-        stops=stops,
-        **sampler,
-    )
-    done = 0
-    for calls, x in walk:
-        pictures = np.asarray(x)
-        if not np.isfinite(pictures).all():
-            raise FloatingPointError(
-                f"the pictures are no longer finite after {calls} network calls; check that the "
-                "noise schedule is that of the model's training and that its weights are sound"
-            )
-        bar.set_description("sampling", refresh=False)
-        bar.update(calls - done)
-        done = calls
-        yield pictures[: len(jobs)]
+    count = mesh.size
+    if size > count:
+        return count * max(1, size // count // 2)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return size // 2 if on_cpu else 0
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """A model on all devices that share a batch, and how the batch is spread over them."""
+def segment_stops(resampling: ResampleSchedule) -> list[int]:
+    """Numbers of calls after which the host looks: for the film, the bar and the snapshots."""
+    total = resampling.num_model_calls
+    return sorted({*film_stops(resampling), *range(_LONGEST_SEGMENT, total, _LONGEST_SEGMENT)})
 
-    model: Denoiser
-    mesh: Mesh
 
-    @classmethod
-    def of(cls, model: Denoiser, batch_size: int) -> Sharing:
-        """Sends the weights once, and not with each call."""
-        arrays, code = split_model(model)
-        mesh = mesh_for(batch_size, arrays)
-        return cls(code.rebuild(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))), mesh)
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each when the next has been asked for: devices need not wait for the host."""
+    waiting: list[Item] = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
-    def spread(self, batch: Any) -> jax.Array:
-        """A batch, [N, ...], each device with its part."""
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec("pictures")))
+
+def check_finite(pictures: np.ndarray, calls: int) -> None:
+    """Raises FloatingPointError where a picture is not finite."""
+    if not np.isfinite(pictures).all():
+        raise FloatingPointError(
+            f"the pictures are no longer finite after {calls} network calls; check that the "
+            "noise schedule is that of the model's training and that its weights are sound"
+        )
 
 
 def _keys(seed: int, jobs: Sequence[Job]) -> jax.Array:

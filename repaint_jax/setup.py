@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from repaint_jax.checkpoints.diffusers import (
     load_diffusers_unet,
 )
 from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.files import fingerprint
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.resampling import ResampleSchedule
@@ -252,6 +253,34 @@ def model_about(config: ConfigDict) -> dict[str, Any]:
     if path.is_dir():
         return diffusers_about(path)
     return load_about(path) if path.suffix == ".safetensors" else {}
+
+
+def model_fingerprint(config: ConfigDict) -> str:
+    """Tells the weights that `config.model` names from others."""
+    path = _model_path(config)
+    if not config.classifier_path:
+        return fingerprint(path)
+    return fingerprint(path) + fingerprint(Path(config.classifier_path).expanduser())
+
+
+def refuse_changes(
+    before: dict[str, Any], now: dict[str, Any], fields: Iterable[str], holds: str, mend: str
+) -> None:
+    """Raises ConfigError for the first of `fields` in which two configurations differ.
+
+    Args:
+        before: the configuration of what is there, as JSON has it.
+        now: the one that is asked for.
+        fields: those that bind.
+        holds: what is there, "out/mine holds a run".
+        mend: how to go on otherwise.
+    """
+    for field in fields:
+        if before.get(field) != now.get(field):
+            raise ConfigError(
+                f"config.{field}: {holds} with {before.get(field)!r}, not {now.get(field)!r}; put "
+                f"it back to go on, or {mend}"
+            )
 
 
 def _model_path(config: ConfigDict) -> Path:

@@ -35,6 +35,9 @@ _SCHEDULES = flags.DEFINE_list(
 _NUM_PICTURES = flags.DEFINE_integer("num_pictures", None, "How many, from the first; or all.")
 _PROCESS = flags.DEFINE_integer("process", 0, "This process's number, if several share the work.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many share the work and --workdir.")
+_SAVE_MINUTES = flags.DEFINE_float(
+    "save_minutes", 5.0, "How often to save the state: how much time a kill may cost.", 0.0
+)
 _EVALUATE_ONLY = flags.DEFINE_bool(
     "evaluate_only", False, "Score what lies in --workdir, whoever made it."
 )
@@ -53,6 +56,7 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         num_pictures=_NUM_PICTURES.value,
         process=_PROCESS.value,
         num_processes=_NUM_PROCESSES.value,
+        save_minutes=_SAVE_MINUTES.value,
     )
     return run_evaluation(config, request, workdir)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +13,18 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from repaint_jax.datasets import Member, find_files, find_paths, fitted, read_file, read_npz
 from repaint_jax.denoisers import Denoiser
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.experiment import build_masks, check_numbers, picture_names
-from repaint_jax.files import replacing, workdir_errors
+from repaint_jax.files import append_line, replacing, workdir_errors
 from repaint_jax.grids import masked_preview
-from repaint_jax.images import ImageError, load_image, save_image, to_uint8
+from repaint_jax.images import ImageError, load_image, save_image
 from repaint_jax.masks import MASKS
-from repaint_jax.plots import film_stops
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.sampling import Sharing, Task, compile_clock, sample_batch
+from repaint_jax.sampling import CallBar, Sampler, Task
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.setup import (
     ConfigError,
@@ -36,6 +34,8 @@ from repaint_jax.setup import (
     build_setup,
     config_errors,
     model_about,
+    model_fingerprint,
+    refuse_changes,
 )
 
 ARRAY_NAMES = ("images", "x_test", "test_images", "test", "x", "arr_0")
@@ -57,6 +57,7 @@ class Request:
         num_pictures: how many, from the first; None for all.
         process: this process's number.
         num_processes: how many share the work, each on its part of the pictures.
+        save_minutes: how much time a kill may cost.
     """
 
     data: str
@@ -65,6 +66,7 @@ class Request:
     num_pictures: int | None = None
     process: int = 0
     num_processes: int = 1
+    save_minutes: float = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +99,8 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)
     results = _results(config, methods, tasks, folder)
-    sampler = build_sampler(config.sampler, about)
-    _sample(config, request, results, setup.model, sampler, folder)
+    options = build_sampler(config.sampler, about)
+    _sample(config, request, results, setup.model, options, folder)
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
         print(
@@ -106,6 +108,7 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
             f"python scripts/evaluate.py --evaluate_only --workdir={workdir}"
         )
         return
+    shutil.rmtree(folder.snapshots, ignore_errors=True)
     run_scoring(workdir)
 
 
@@ -201,13 +204,9 @@ def _save_settings(
     asked = json.loads(config.to_json_best_effort())
     settings = {field: asked[field] for field in BINDING}
     settings["noise"].pop("num_steps")  # the schedules give it
-    for field in BINDING if before else ():
-        there, wanted = before["settings"].get(field), settings[field]
-        if there != wanted:
-            raise ConfigError(
-                f"config.{field}: {folder.root} holds results with {there}, not {wanted}; put it "
-                "back to go on, or take another --workdir"
-            )
+    if before:
+        holds = f"{folder.root} holds results"
+        refuse_changes(before["settings"], settings, BINDING, holds, "take another --workdir")
     names = [method.name for method in methods]
     earlier = [name for name in before.get("methods", []) if name not in names]
     text = json.dumps(
@@ -286,7 +285,7 @@ def _sample(
     request: Request,
     results: Sequence[Result],
     model: Denoiser,
-    sampler: dict[str, Any],
+    options: dict[str, Any],
     folder: Folder,
 ) -> None:
     """Makes this process's share of the pictures that are not there, with a progress bar."""
@@ -302,33 +301,28 @@ def _sample(
         batches += [lacking[i : i + batch_size] for i in range(0, len(lacking), batch_size)]
     if not batches:
         return
-    shared = Sharing.of(model, batch_size)
+    sampler = Sampler(
+        model,
+        size=batch_size,
+        seed=config.seed,
+        snapshots=folder.snapshots,
+        save_minutes=request.save_minutes,
+        about=model_fingerprint(config.model),
+        **options,
+    )
     calls = sum(batch[0].method.resampling.num_model_calls for batch in batches)
     log = folder.log(request.process)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as lines, tqdm(total=calls, unit="call", desc="compiling") as bar:
-        lines.write("\n")  # ends a line that was cut off
+    with config_errors("config.model"), CallBar(calls) as bar:
         for batch in batches:
-            started = time.perf_counter()
             method = batch[0].method
-            with compile_clock() as compiling, config_errors("config.model"):
-                *_, pictures = sample_batch(
-                    [(result.task, result.sample) for result in batch],
-                    shared,
-                    noise=method.noise,
-                    resampling=method.resampling,
-                    batch_size=batch_size,
-                    seed=config.seed,
-                    stops=film_stops(method.resampling),
-                    bar=bar,
-                    **sampler,
-                )
-            seconds = (time.perf_counter() - started - sum(compiling)) / len(batch)
-            for result, picture in zip(batch, pictures, strict=True):
-                # The line first: a picture that is there has its facts.
-                lines.write(json.dumps(_facts(result, config.seed, seconds)) + "\n")
-                lines.flush()
-                save_image(result.path, to_uint8(picture))
+            jobs = [(result.task, result.sample) for result in batch]
+            asked = dict(zip(jobs, batch, strict=True))
+            for sampled in sampler.run(jobs, method.noise, method.resampling, bar=bar):
+                seconds = sampled.seconds / len(sampled.jobs)
+                for job, picture in zip(sampled.jobs, sampled.pictures, strict=True):
+                    # The line first: a picture that is there has its facts.
+                    append_line(log, _facts(asked[job], config.seed, seconds))
+                    save_image(asked[job].path, picture)
 
 
 def _facts(result: Result, seed: int, seconds: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repaint_jax.files import read_lines
 from repaint_jax.images import natural_order
 
 
@@ -20,6 +21,7 @@ class Folder:
     masked/MASK/PICTURE.png, known_mask/MASK/PICTURE.png
     inpainted/METHOD/MASK/PICTURE_SAMPLE.png, by any program; PICTURE.png counts as sample 0
     sampled/PROCESS.jsonl: how long this program's pictures took
+    sampled/unfinished/: batches in mid-trajectory
     """
 
     root: Path
@@ -81,10 +83,10 @@ class Folder:
         return {name: dict(sorted(found[name].items())) for name in pictures if found[name]}
 
     def logged(self) -> Iterator[dict[str, Any]]:
-        """The lines of all processes' logs; one that was cut off by a kill is left out."""
-        for log in sorted((self.root / "sampled").glob("*.jsonl")):
-            for line in log.read_text().splitlines():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:
-                    continue
+        """The lines of all processes' logs."""
+        return read_lines((self.root / "sampled").glob("*.jsonl"))
+
+    @property
+    def snapshots(self) -> Path:
+        """Where batches in mid-trajectory are kept."""
+        return self.root / "sampled" / "unfinished"

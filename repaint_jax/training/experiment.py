@@ -17,7 +17,7 @@ from repaint_jax.files import replacing
 from repaint_jax.images import save_image
 from repaint_jax.models import UNet
 from repaint_jax.schedules import NoiseSchedule
-from repaint_jax.setup import ConfigError, build_noise, config_errors
+from repaint_jax.setup import ConfigError, build_noise, config_errors, refuse_changes
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
 from repaint_jax.training.loop import Rhythm, train
@@ -240,12 +240,8 @@ def _check_resumed(config: ConfigDict, workdir: Path) -> None:
     if not path.is_file():
         return
     before, now = json.loads(path.read_text()), json.loads(config.to_json_best_effort())
-    for field in sorted({*before, *now} - {*CHANGEABLE}):
-        if before.get(field) != now.get(field):
-            raise ConfigError(
-                f"config.{field}: {workdir} holds a run with {before.get(field)!r}, not "
-                f"{now.get(field)!r}; put it back to go on with that run, or take another --workdir"
-            )
+    fields = sorted({*before, *now} - {*CHANGEABLE})
+    refuse_changes(before, now, fields, f"{workdir} holds a run", "take another --workdir")
 
 
 def _at_least(least: int, config: ConfigDict, field: str) -> None:
