@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from repaint_jax.files import append_line, read_lines, replacing, workdir_errors
+from repaint_jax.files import append_line, read_lines, replacing, sweep, workdir_errors
 from repaint_jax.grids import masked_preview, overview
 from repaint_jax.images import load_image, save_image
 from repaint_jax.metrics import psnr, ssim
@@ -134,6 +134,7 @@ class Results:
         with replacing(self.workdir / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         shutil.rmtree(self.unfinished)
+        sweep(self.workdir)
         print(
             f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
             f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"

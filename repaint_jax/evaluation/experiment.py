@@ -19,7 +19,7 @@ from repaint_jax.denoisers import Denoiser
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.experiment import build_masks, check_numbers, picture_names
-from repaint_jax.files import append_line, replacing, workdir_errors
+from repaint_jax.files import append_line, replacing, sweep, workdir_errors
 from repaint_jax.grids import masked_preview
 from repaint_jax.images import ImageError, load_image, save_image
 from repaint_jax.masks import MASKS
@@ -109,6 +109,7 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
         )
         return
     shutil.rmtree(folder.snapshots, ignore_errors=True)
+    sweep(workdir)
     run_scoring(workdir)
 
 
