@@ -25,6 +25,7 @@ from repaint_jax.grids import masked_preview
 from repaint_jax.images import ImageError, load_image, save_image, to_uint8
 from repaint_jax.masks import MASKS
 from repaint_jax.plots import film_stops
+from repaint_jax.processes import ALONE, Processes
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.sampling import Sharing, Task, compile_clock, sample_batch
 from repaint_jax.schedules import NoiseSchedule
@@ -48,23 +49,19 @@ BINDING = ("model", "noise", "sampler", "seed", "batch_size", "invert_mask")
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate on, and this process's share of it.
+    """What to evaluate on.
 
     Attributes:
         data: a folder, a zip, an npz (uint8[N, H, W] or [N, H, W, C]), or a pattern.
         masks: generators' names, files or folders.
         schedules: T/j/r each, such as "250/10/10".
         num_pictures: how many, from the first; None for all.
-        process: this process's number.
-        num_processes: how many share the work, each on its part of the pictures.
     """
 
     data: str
     masks: Sequence[str]
     schedules: Sequence[str]
     num_pictures: int | None = None
-    process: int = 0
-    num_processes: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +74,16 @@ class Method:
     resampling: ResampleSchedule
 
 
-def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
-    """Inpaints what is lacking in `workdir`, and once nothing is, scores it.
+def run_evaluation(
+    config: ConfigDict, request: Request, workdir: Path, processes: Processes = ALONE
+) -> None:
+    """Inpaints this process's share of what `workdir` lacks, and scores it once all is there.
 
     Nothing is written before all inputs have been read and found good.
 
     Raises:
-        ConfigError, DataError, ImageError, CheckpointError, OSError: one line that says what to
-            mend.
+        ConfigError, DataError, ImageError, CheckpointError, OSError, ProcessError: one line that
+            says what to mend.
     """
     check_numbers(config)
     _check_request(request)
@@ -98,15 +97,16 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     _fill_with_mean(tasks, folder)
     results = _results(config, methods, tasks, folder)
     sampler = build_sampler(config.sampler, about)
-    _sample(config, request, results, setup.model, sampler, folder)
+    _sample(config, processes, results, setup.model, sampler, folder)
+    processes.wait_for_all()
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
         print(
             f"{lacking} pictures are left to other processes; when they are done, "
             f"python scripts/evaluate.py --evaluate_only --workdir={workdir}"
         )
-        return
-    run_scoring(workdir)
+    elif processes.leads:
+        run_scoring(workdir)
 
 
 def build_request(config: ConfigDict, **asked: Any) -> Request:
@@ -283,7 +283,7 @@ def _results(
 
 def _sample(
     config: ConfigDict,
-    request: Request,
+    processes: Processes,
     results: Sequence[Result],
     model: Denoiser,
     sampler: dict[str, Any],
@@ -297,14 +297,13 @@ def _sample(
     batch_size = min(config.batch_size, *map(len, per_method.values()))
     batches = []
     for several in per_method.values():
-        share = several[request.process :: request.num_processes]
-        lacking = [result for result in share if not result.path.is_file()]
+        lacking = [result for result in processes.share(several) if not result.path.is_file()]
         batches += [lacking[i : i + batch_size] for i in range(0, len(lacking), batch_size)]
     if not batches:
         return
     shared = Sharing.of(model, batch_size)
     calls = sum(batch[0].method.resampling.num_model_calls for batch in batches)
-    log = folder.log(request.process)
+    log = folder.log(processes.index)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as lines, tqdm(total=calls, unit="call", desc="compiling") as bar:
         lines.write("\n")  # ends a line that was cut off
@@ -353,8 +352,3 @@ def _check_request(request: Request) -> None:
         raise ConfigError(f"--masks: none given; choose of {', '.join(MASKS)}, or give files")
     if request.num_pictures is not None and request.num_pictures < 1:
         raise ConfigError(f"--num_pictures: at least 1, not {request.num_pictures}")
-    if not 0 <= request.process < request.num_processes:
-        raise ConfigError(
-            f"--process: from 0 to {request.num_processes - 1} (--num_processes less 1), not "
-            f"{request.process}"
-        )
