@@ -131,7 +131,7 @@ class Peers:
                 f"{peer.name} was never heard of in {self._folder}: it died at its start, or has "
                 "another --workdir"
             )
-        return f"{peer.name} died: it has been silent for {MISSED_BEATS * BEAT:g} s"
+        return f"{peer.name} died: it has been silent for about {MISSED_BEATS * BEAT:g} s"
 
     def _write(self) -> None:
         """Tells the others of this process."""
