@@ -69,9 +69,10 @@ class Peers:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_beating()
-        if self._state == "working":
-            self._state = "failed" if error else "done"
-            self._why = str(error) or type(error).__name__
+        if error and self._state == "working":
+            self._state, self._why = "failed", str(error) or type(error).__name__
+        elif not error:
+            self._state = "done"
         self._exchange()
 
     def wait(self) -> list[str]:

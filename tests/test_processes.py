@@ -73,6 +73,15 @@ def test_nobody_leaves_before_all_are_done_and_one_leads(quick, tmp_path):
     assert sorted(leads) == [(0, True), (1, False), (2, False)]
 
 
+def test_who_leaves_without_waiting_is_done(quick, tmp_path):
+    with ThreadPoolExecutor(1) as pool, Peers(0, 2, tmp_path) as others:
+        with Peers(1, 2, tmp_path):
+            waiting = pool.submit(others.wait)
+            time.sleep(0.5)
+            assert not waiting.done()
+        assert waiting.result() == []
+
+
 def test_what_an_earlier_run_left_is_no_sign_of_life(quick, tmp_path):
     def work(i):
         with Peers(i, 2, tmp_path) as others:
@@ -103,12 +112,23 @@ def test_an_error_of_one_is_told_by_the_others(quick, tmp_path, capsys):
     assert capsys.readouterr().err.count("warning: process 1") == 1
 
 
-def test_the_dead_are_named_and_the_living_go_on(quick, tmp_path, capsys):
+@pytest.fixture
+def other(quick, tmp_path):
+    """Process 0, a real one, at work."""
     code = (
-        f"import time; from repaint_jax import peers; peers.BEAT = {peers.BEAT}\n"
-        f"with peers.Peers(0, 2, __import__('pathlib').Path({str(tmp_path)!r})): time.sleep(300)"
+        "import pathlib, time; from repaint_jax import peers\n"
+        f"peers.BEAT = {peers.BEAT}\n"
+        f"with peers.Peers(0, 2, pathlib.Path({str(tmp_path)!r})): time.sleep(300)"
     )
-    other = subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)})
+    with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}) as process:
+        while not (tmp_path / "processes/0.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+        process.kill()
+
+
+def test_the_dead_are_named_and_the_living_go_on(other, tmp_path, capsys):
     told = ""
 
     def wait_for(text):
@@ -120,8 +140,6 @@ def test_the_dead_are_named_and_the_living_go_on(quick, tmp_path, capsys):
         assert text in told
         told = ""
 
-    while not (tmp_path / "processes/0.json").exists():
-        time.sleep(0.01)
     name = f"process 0 (pid {other.pid} on {socket.gethostname()})"
     with alive(1, 2, tmp_path) as processes:
         time.sleep(10 * peers.BEAT)
@@ -132,7 +150,6 @@ def test_the_dead_are_named_and_the_living_go_on(quick, tmp_path, capsys):
         wait_for(f"warning: {name} is heard of again")
         assert not processes.leads
         other.kill()
-        other.wait()
         started = time.monotonic()
         with pytest.raises(ProcessError, match=r"died: .* Run the same command again"):
             processes.wait_for_all()
