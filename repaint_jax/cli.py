@@ -8,7 +8,8 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -18,10 +19,13 @@ from repaint_jax.checkpoints import CheckpointError
 from repaint_jax.datasets import DataError
 from repaint_jax.devices import one_device_a_core
 from repaint_jax.images import ImageError
+from repaint_jax.processes import ProcessError, Processes, alive, join
 from repaint_jax.setup import ConfigError
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
-USER_ERRORS = (ConfigError, CheckpointError, DataError, ImageError, OSError, MemoryError)
+USER_ERRORS = (
+    ConfigError, CheckpointError, DataError, ImageError, ProcessError, OSError, MemoryError,
+)  # fmt: skip
 
 
 def launch(
@@ -43,8 +47,7 @@ def launch(
         "the fields mean.",
     )
     flags.DEFINE_string("workdir", None, "Folder for the results; default out/<config name>.")
-    for name in ("config", "workdir"):  # so that --help shows them as the script's own
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    _show_in_help("config", "workdir")
 
     def main(argv: Sequence[str]) -> None:
         del argv
@@ -71,6 +74,67 @@ def launch(
 
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app.run(main, flags_parser=_parse)
+
+
+def define_sampling_flags() -> None:
+    """Flags of a script that samples for long: how often to save, and who shares the work."""
+    flags.DEFINE_float(
+        "save_minutes",
+        5.0,
+        "How often to save batches in mid-trajectory: how much time a kill may cost.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "One of several processes, started together by SLURM, Open MPI, Kubernetes or Cloud TPU.",
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "One of several processes, started together in another way: HOST:PORT, a free port of "
+        "process 0's machine.",
+    )
+    flags.DEFINE_integer(
+        "num_processes",
+        None,
+        "How many share the work and --workdir. Without the flags above they need not run at the "
+        "same time.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    flags.DEFINE_alias("process", "process_id")
+    _show_in_help(
+        "save_minutes", "distributed", "coordinator_address", "num_processes", "process_id"
+    )
+
+
+@contextmanager
+def joined_processes(workdir: Path) -> Iterator[Processes]:
+    """Those that the flags tell of: alone, one of several by hand, or one of several together.
+
+    Raises:
+        ProcessError: the flags do not fit together, or the processes do not find each other.
+        OSError: `workdir` cannot be written.
+    """
+    given = flags.FLAGS
+    address, count, index = given.coordinator_address, given.num_processes, given.process_id
+    if address and not re.fullmatch(r".+:\d+", address):
+        raise ProcessError(f"--coordinator_address: HOST:PORT, not {address!r}")
+    several = address or count is not None or index is not None
+    if several and not given.distributed and None in (count, index):
+        raise ProcessError("of several processes each needs --num_processes and --process_id")
+    if not (address or given.distributed):
+        yield Processes(index or 0, count or 1)
+        return
+    with alive(*join(address, count, index), workdir) as processes:
+        yield processes
+
+
+def _show_in_help(*names: str) -> None:
+    """Makes --help show flags as the script's own."""
+    for name in names:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def _config_file() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax import images, masks, plots
+from repaint_jax.processes import ALONE, Processes
 from repaint_jax.results import Results
 from repaint_jax.sampling import CallBar, Sampler, Task
 from repaint_jax.setup import (
@@ -24,7 +26,13 @@ from repaint_jax.setup import (
 )
 
 
-def run_inpainting(config: ConfigDict, workdir: Path, *, save_minutes: float = 5.0) -> None:
+def run_inpainting(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    processes: Processes = ALONE,
+    save_minutes: float = 5.0,
+) -> None:
     """Inpaints what `config` says and writes everything about it into `workdir`.
 
     Nothing is written before all inputs have been read and found good. A run that was killed goes
@@ -33,11 +41,13 @@ def run_inpainting(config: ConfigDict, workdir: Path, *, save_minutes: float = 5
     Args:
         config: what to do.
         workdir: the folder of results.
+        processes: who shares the work; the last to finish, or the first of those that run together,
+            writes what is written once.
         save_minutes: how much time a kill may cost.
 
     Raises:
-        ConfigError, ImageError, CheckpointError, OSError, MemoryError: one line that says what to
-            mend.
+        ConfigError, ImageError, CheckpointError, OSError, MemoryError, ProcessError: one line that
+            says what to mend.
     """
     check_numbers(config)
     about = model_about(config.model)
@@ -45,8 +55,9 @@ def run_inpainting(config: ConfigDict, workdir: Path, *, save_minutes: float = 5
     setup = build_setup(config, about)
     tasks = build_tasks(config, setup)
     weights = model_fingerprint(config.model)
-    results = Results(workdir, config.to_json_best_effort(indent=2), _inputs(tasks, weights))
-    results.save_inputs(tasks)
+    run = {"inputs": _inputs(tasks, weights), "config": json.loads(config.to_json_best_effort())}
+    results = Results(workdir, run, processes.index)
+    results.save_inputs(processes.share(tasks))
     jobs = [(task, j) for task in tasks for j in range(config.num_samples)]
     size = min(config.batch_size, len(jobs))
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
@@ -59,15 +70,20 @@ def run_inpainting(config: ConfigDict, workdir: Path, *, save_minutes: float = 5
         about=weights,
         **build_sampler(config.sampler, about),
     )
-    calls = len(batches) * plan.num_model_calls
-    with config_errors("config.model"), CallBar(calls) as bar:
-        for batch in batches:
+    share = processes.share(batches)
+    with config_errors("config.model"), CallBar(len(share) * plan.num_model_calls) as bar:
+        for batch in share:
             film = batch is batches[0]
             for sampled in sampler.run(
                 batch, noise, plan, bar=bar, film=film, is_done=results.is_done
             ):
                 results.save_samples(sampled, plan)
-    results.finish(tasks, plan, sampler.compile_seconds)
+    processes.wait_for_all()
+    lacking = len(jobs) - results.num_finished()
+    if lacking:
+        print(f"{lacking} pictures are left to other processes; the last of them writes grid.png")
+    elif processes.leads:
+        results.finish(tasks, plan, sampler.compile_seconds)
 
 
 def _inputs(tasks: Iterable[Task], weights: str) -> str:

@@ -31,13 +31,13 @@ class Results:
     batches in mid-trajectory.
     """
 
-    def __init__(self, workdir: Path, config: str, inputs: str, process: int = 0):
-        """Makes the folder, or goes on with what a run of the same configuration left there.
+    def __init__(self, workdir: Path, run: dict[str, Any], process: int = 0):
+        """Makes the folder, or goes on with what was left there of the same run.
 
         Args:
             workdir: the folder.
-            config: the configuration, as JSON.
-            inputs: tells the run's pictures, masks and weights from others.
+            run: `config`, as JSON has it, and `inputs`, what tells its pictures, masks and weights
+                from others.
             process: this process's number.
 
         Raises:
@@ -47,42 +47,47 @@ class Results:
         self.workdir = workdir
         self.unfinished = workdir / "unfinished"
         self._log = self.unfinished / f"{process}.jsonl"
-        run = {"inputs": inputs, "config": json.loads(config)}
         with workdir_errors(workdir):
-            if self._resumes(run):
-                print(f"going on with the unfinished run in {workdir}")
-            else:
-                shutil.rmtree(self.unfinished, ignore_errors=True)
-                with replacing(self.unfinished / "run.json") as temporary:
-                    temporary.write_text(json.dumps(run))
+            self._claim(run)
             with replacing(workdir / "config.json") as temporary:
-                temporary.write_text(config + "\n")
-        self._finished = {(row["picture"], row["sample"]) for row in self._rows()}
+                temporary.write_text(json.dumps(run["config"], indent=2) + "\n")
+        self._finished = self._samples()
 
-    def _resumes(self, run: dict[str, Any]) -> bool:
-        """Whether there is something to go on with."""
-        if not (self.unfinished / "run.json").is_file():
-            return False
-        if not any(path.name != "run.json" for path in self.unfinished.iterdir()):
-            return False  # it was stopped before it had anything to lose
-        before = json.loads((self.unfinished / "run.json").read_text())
+    def _claim(self, run: dict[str, Any]) -> None:
+        """Makes `unfinished` that of `run`, if it is not, and if nothing is lost by it."""
+        record = self.unfinished / "run.json"
+        before = json.loads(record.read_text()) if record.is_file() else {}
+        has_work = bool(before) and any(path != record for path in self.unfinished.iterdir())
+        if before != run:
+            if has_work:
+                self._refuse(before, run)
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            with replacing(record) as temporary:
+                temporary.write_text(json.dumps(run))
+        elif has_work:
+            print(f"going on with the unfinished run in {self.workdir}")
+
+    def _refuse(self, before: dict[str, Any], run: dict[str, Any]) -> None:
+        """Tells in what two runs differ."""
         holds = f"{self.workdir} holds an unfinished run"
         mend = f"take another --workdir, or remove {self.unfinished} to give that run up"
         fields = sorted({*before["config"], *run["config"]})
         refuse_changes(before["config"], run["config"], fields, holds, mend)
-        if before["inputs"] != run["inputs"]:
-            raise ConfigError(
-                f"config.image: {holds} of other pictures, masks or weights than those that are "
-                f"there now under the same names; {mend}"
-            )
-        return True
+        raise ConfigError(
+            f"config.image: {holds} of other pictures, masks or weights than those that are there "
+            f"now under the same names; {mend}"
+        )
 
     def is_done(self, job: Job) -> bool:
         """Whether a sample was finished before."""
         task, sample = job
         return (task.name, sample) in self._finished
 
-    def save_inputs(self, tasks: list[Task]) -> None:
+    def num_finished(self) -> int:
+        """How many samples all processes have finished."""
+        return len(self._samples())
+
+    def save_inputs(self, tasks: Sequence[Task]) -> None:
         """Writes what goes in, at the size it goes in."""
         for task in tasks:
             file = f"{task.name}.png"
@@ -133,12 +138,15 @@ class Results:
         metrics["compile_seconds"] = compile_seconds
         with replacing(self.workdir / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-        shutil.rmtree(self.unfinished)
+        shutil.rmtree(self.unfinished, ignore_errors=True)
         sweep(self.workdir)
         print(
             f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
             f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
         )
+
+    def _samples(self) -> set[tuple[str, int]]:
+        return {(row["picture"], row["sample"]) for row in self._rows()}
 
     def _rows(self) -> list[dict[str, Any]]:
         return list(read_lines(self.unfinished.glob("*.jsonl")))

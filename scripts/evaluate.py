@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from repaint_jax.cli import launch
+from repaint_jax.cli import define_sampling_flags, joined_processes, launch
 from repaint_jax.evaluation.experiment import build_request, run_evaluation
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.setup import ConfigError
@@ -33,32 +33,28 @@ _SCHEDULES = flags.DEFINE_list(
     "T/j/r each: timesteps, jump length, resamplings. By default that of the config.",
 )
 _NUM_PICTURES = flags.DEFINE_integer("num_pictures", None, "How many, from the first; or all.")
-_PROCESS = flags.DEFINE_integer("process", 0, "This process's number, if several share the work.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many share the work and --workdir.")
-_SAVE_MINUTES = flags.DEFINE_float(
-    "save_minutes", 5.0, "How often to save the state: how much time a kill may cost.", 0.0
-)
 _EVALUATE_ONLY = flags.DEFINE_bool(
     "evaluate_only", False, "Score what lies in --workdir, whoever made it."
 )
 flags.DEFINE_alias("evaluate-only", "evaluate_only")
+define_sampling_flags()
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> None:
     """Samples what is lacking and scores, or only scores."""
     if _EVALUATE_ONLY.value:
-        return run_scoring(workdir)
+        run_scoring(workdir)
+        return
     request = build_request(
         config,
         data=_DATA.value,
         masks=_MASKS.value,
         schedules=_SCHEDULES.value,
         num_pictures=_NUM_PICTURES.value,
-        process=_PROCESS.value,
-        num_processes=_NUM_PROCESSES.value,
-        save_minutes=_SAVE_MINUTES.value,
     )
-    return run_evaluation(config, request, workdir)
+    with joined_processes(workdir) as processes:
+        save_minutes = flags.FLAGS.save_minutes
+        run_evaluation(config, request, workdir, processes=processes, save_minutes=save_minutes)
 
 
 def score(workdir: Path) -> None:

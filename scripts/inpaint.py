@@ -11,17 +11,17 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from repaint_jax.cli import launch
+from repaint_jax.cli import define_sampling_flags, joined_processes, launch
 from repaint_jax.experiment import run_inpainting
 
-_SAVE_MINUTES = flags.DEFINE_float(
-    "save_minutes", 5.0, "How often to save the state: how much time a kill may cost.", 0.0
-)
+define_sampling_flags()
 
 
 def inpaint(config: ConfigDict, workdir: Path) -> None:
-    """Inpaints."""
-    run_inpainting(config, workdir, save_minutes=_SAVE_MINUTES.value)
+    """Inpaints this process's share."""
+    with joined_processes(workdir) as processes:
+        save_minutes = flags.FLAGS.save_minutes
+        run_inpainting(config, workdir, processes=processes, save_minutes=save_minutes)
 
 
 if __name__ == "__main__":

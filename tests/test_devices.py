@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from config_files import ROOT
 
 from repaint_jax import devices
 
@@ -67,3 +68,39 @@ def test_without_accelerators_the_mesh_is_real():
     mesh = devices.mesh_for(4, [np.zeros(3)])
     assert mesh.axis_names == ("pictures",)
     assert 4 % mesh.size == 0
+
+
+PICTURES = """
+import sys
+import jax, numpy as np
+from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
+from repaint_jax.checkpoints import load
+from repaint_jax.devices import Sharing
+
+shared = Sharing.of(load(sys.argv[1]), 8)
+rng = np.random.default_rng(0)
+pictures = inpaint_batch(
+    shared.spread(jax.random.split(jax.random.key(0), 8)),
+    shared.model,
+    shared.spread(rng.uniform(-1, 1, (8, 16, 16, 3)).astype(np.float32)),
+    shared.spread(rng.uniform(size=(8, 16, 16)) < 0.5),
+    noise=NoiseSchedule.linear(1000).respace(10),
+    resampling=ResampleSchedule.create(10, 5, 2),
+)
+assert len(pictures.sharding.device_set) == jax.device_count()
+np.save(sys.argv[2], pictures)
+"""
+
+
+def test_eight_devices_make_the_pictures_of_one(tiny, tmp_path):
+    made = []
+    for count in ("1", "8"):
+        file = tmp_path / f"{count}.npy"
+        subprocess.run(
+            [sys.executable, "-c", PICTURES, str(tiny), str(file)],
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": count, "PYTHONPATH": str(ROOT)},
+            check=True,
+        )
+        made.append(np.load(file))
+    np.testing.assert_allclose(made[1], made[0], rtol=0, atol=1e-5)
+    assert made[0].std() > 0.1

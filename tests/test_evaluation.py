@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
 from repaint_jax.images import save_image
+from repaint_jax.processes import Processes
 from repaint_jax.setup import ConfigError
 
 SIDE = 16
@@ -224,12 +226,12 @@ def test_a_run_goes_on_with_what_is_lacking(config, faces, tmp_path, whole):
     assert all(path.stat().st_mtime_ns == time for path, time in ours.items())
 
 
-def test_two_processes_give_the_table_of_one(config, faces, tmp_path, whole, capsys):
+def test_two_processes_by_hand_give_the_table_of_one(config, faces, tmp_path, whole, capsys):
     out = tmp_path / "shared"
-    run_evaluation(config, request(config, faces, process=0, num_processes=2), out)
+    run_evaluation(config, request(config, faces), out, processes=Processes(0, 2))
     assert "20 pictures are left to other processes" in capsys.readouterr().out
     assert not (out / "table.md").exists()
-    run_evaluation(config, request(config, faces, process=1, num_processes=2), out)
+    run_evaluation(config, request(config, faces), out, processes=Processes(1, 2))
     assert pictures(out) == pictures(whole)
     assert scores(out) == scores(whole)
 
@@ -287,7 +289,6 @@ def test_an_npz_is_evaluated(config, tmp_path):
         ({"schedules": ["4/9/2/1"]}, "--schedules: T/j/r"),
         ({"schedules": ["4/0/2"]}, r"config\.resampling: "),
         ({"num_pictures": 0}, "--num_pictures: at least 1, not 0"),
-        ({"process": 2, "num_processes": 2}, "--process: from 0 to 1"),
     ],
 )
 def test_wrong_flags_are_one_line(config, faces, tmp_path, asked, message):
@@ -342,13 +343,23 @@ def test_every_picture_of_the_page_is_there(whole):
 # ---------------------------------------------------------------- the script
 
 
+QUICK = """
+import runpy, sys
+from repaint_jax import peers
+peers.BEAT = 0.5  # so that a death is told after 4.5 s
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def script(*flags, devices=1, wait=True):
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), *map(str, flags)]
+    path = str(ROOT / "scripts/evaluate.py")
+    command = [sys.executable, "-c", QUICK, path, *map(str, flags)]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -383,6 +394,52 @@ def test_killed_and_started_again_is_as_if_nothing_had_happened(config, faces, t
     for name in pictures(whole):
         with Image.open(out / "inpainted" / name) as a, Image.open(whole / "inpainted" / name) as b:
             assert np.abs(np.array(a, int) - np.array(b, int)).max() <= 1
+
+
+def two_scripts(config, faces, out):
+    with socket.socket() as bound:
+        bound.bind(("localhost", 0))
+        address = f"localhost:{bound.getsockname()[1]}"
+    together = (f"--coordinator_address={address}", "--num_processes=2")
+    asked = flags(config, faces, out)
+    return [script(*asked, *together, f"--process_id={i}", wait=False) for i in range(2)]
+
+
+def test_two_processes_together_give_the_pictures_and_the_one_table_of_one(
+    config, faces, tmp_path, whole
+):
+    out = tmp_path / "together"
+    first, second = two_scripts(config, faces, out)
+    printed, errors = first.communicate(timeout=300)
+    assert first.returncode == 0, errors
+    assert "# Evaluation of together" in printed
+    printed, errors = second.communicate(timeout=300)
+    assert (second.returncode, printed) == (0, ""), errors
+    assert pictures(out) == pictures(whole)  # for both have the batches' shape
+    assert scores(out) == scores(whole)
+
+
+def test_a_killed_process_is_named_and_the_same_command_makes_up_for_it(
+    config, faces, tmp_path, whole
+):
+    out = tmp_path / "one_killed"
+    first, second = two_scripts(config, faces, out)
+    told = out / "processes/1.json"
+    while not (told.exists() and json.loads(told.read_text())["tokens"].get("0")):
+        assert first.poll() is None  # and the second has not yet heard of it
+        time.sleep(0.01)
+    second.kill()
+    second.communicate()
+    _, errors = first.communicate(timeout=300)
+    assert first.returncode == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith(f"error: process 1 (pid {second.pid} on {socket.gethostname()}) died")
+    assert "Run the same command again" in last
+    made = [name for name in pictures(out) if name.startswith("T4")]
+    assert len(made) >= 20  # the whole share of the one, whatever the other did
+    assert not (out / "table.md").exists()
+    run_evaluation(config, request(config, faces), out)
+    assert pictures(out) == pictures(whole)
 
 
 def test_the_script_scores_a_folder_without_a_config(whole, tmp_path):

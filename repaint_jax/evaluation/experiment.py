@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax.datasets import Member, find_files, find_paths, fitted, read_file, read_npz
-from repaint_jax.denoisers import Denoiser
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.experiment import build_masks, check_numbers, picture_names
@@ -23,6 +23,7 @@ from repaint_jax.files import append_line, replacing, sweep, workdir_errors
 from repaint_jax.grids import masked_preview
 from repaint_jax.images import ImageError, load_image, save_image
 from repaint_jax.masks import MASKS
+from repaint_jax.processes import ALONE, Processes
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.sampling import CallBar, Sampler, Task
 from repaint_jax.schedules import NoiseSchedule
@@ -48,25 +49,19 @@ BINDING = ("model", "noise", "sampler", "seed", "batch_size", "invert_mask")
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate on, and this process's share of it.
+    """What to evaluate on.
 
     Attributes:
         data: a folder, a zip, an npz (uint8[N, H, W] or [N, H, W, C]), or a pattern.
         masks: generators' names, files or folders.
         schedules: T/j/r each, such as "250/10/10".
         num_pictures: how many, from the first; None for all.
-        process: this process's number.
-        num_processes: how many share the work, each on its part of the pictures.
-        save_minutes: how much time a kill may cost.
     """
 
     data: str
     masks: Sequence[str]
     schedules: Sequence[str]
     num_pictures: int | None = None
-    process: int = 0
-    num_processes: int = 1
-    save_minutes: float = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +74,28 @@ class Method:
     resampling: ResampleSchedule
 
 
-def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
-    """Inpaints what is lacking in `workdir`, and once nothing is, scores it.
+def run_evaluation(
+    config: ConfigDict,
+    request: Request,
+    workdir: Path,
+    *,
+    processes: Processes = ALONE,
+    save_minutes: float = 5.0,
+) -> None:
+    """Inpaints this process's share of what `workdir` lacks, and scores it once all is there.
 
     Nothing is written before all inputs have been read and found good.
 
+    Args:
+        config: how to inpaint.
+        request: what to evaluate on.
+        workdir: the folder of results.
+        processes: who shares the work.
+        save_minutes: how much time a kill may cost.
+
     Raises:
-        ConfigError, DataError, ImageError, CheckpointError, OSError: one line that says what to
-            mend.
+        ConfigError, DataError, ImageError, CheckpointError, OSError, ProcessError: one line that
+            says what to mend.
     """
     check_numbers(config)
     _check_request(request)
@@ -99,18 +108,27 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)
     results = _results(config, methods, tasks, folder)
-    options = build_sampler(config.sampler, about)
-    _sample(config, request, results, setup.model, options, folder)
+    sampler = partial(
+        Sampler,
+        setup.model,
+        seed=config.seed,
+        snapshots=folder.snapshots,
+        save_minutes=save_minutes,
+        about=model_fingerprint(config.model),
+        **build_sampler(config.sampler, about),
+    )
+    _sample(config, processes, results, sampler, folder)
+    processes.wait_for_all()
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
         print(
             f"{lacking} pictures are left to other processes; when they are done, "
             f"python scripts/evaluate.py --evaluate_only --workdir={workdir}"
         )
-        return
-    shutil.rmtree(folder.snapshots, ignore_errors=True)
-    sweep(workdir)
-    run_scoring(workdir)
+    elif processes.leads:
+        shutil.rmtree(folder.snapshots, ignore_errors=True)
+        sweep(workdir / "inpainted")
+        run_scoring(workdir)
 
 
 def build_request(config: ConfigDict, **asked: Any) -> Request:
@@ -283,10 +301,9 @@ def _results(
 
 def _sample(
     config: ConfigDict,
-    request: Request,
+    processes: Processes,
     results: Sequence[Result],
-    model: Denoiser,
-    options: dict[str, Any],
+    build: Callable[..., Sampler],
     folder: Folder,
 ) -> None:
     """Makes this process's share of the pictures that are not there, with a progress bar."""
@@ -297,22 +314,13 @@ def _sample(
     batch_size = min(config.batch_size, *map(len, per_method.values()))
     batches = []
     for several in per_method.values():
-        share = several[request.process :: request.num_processes]
-        lacking = [result for result in share if not result.path.is_file()]
+        lacking = [result for result in processes.share(several) if not result.path.is_file()]
         batches += [lacking[i : i + batch_size] for i in range(0, len(lacking), batch_size)]
     if not batches:
         return
-    sampler = Sampler(
-        model,
-        size=batch_size,
-        seed=config.seed,
-        snapshots=folder.snapshots,
-        save_minutes=request.save_minutes,
-        about=model_fingerprint(config.model),
-        **options,
-    )
+    sampler = build(size=batch_size)
     calls = sum(batch[0].method.resampling.num_model_calls for batch in batches)
-    log = folder.log(request.process)
+    log = folder.log(processes.index)
     with config_errors("config.model"), CallBar(calls) as bar:
         for batch in batches:
             method = batch[0].method
@@ -348,8 +356,3 @@ def _check_request(request: Request) -> None:
         raise ConfigError(f"--masks: none given; choose of {', '.join(MASKS)}, or give files")
     if request.num_pictures is not None and request.num_pictures < 1:
         raise ConfigError(f"--num_pictures: at least 1, not {request.num_pictures}")
-    if not 0 <= request.process < request.num_processes:
-        raise ConfigError(
-            f"--process: from 0 to {request.num_processes - 1} (--num_processes less 1), not "
-            f"{request.process}"
-        )
