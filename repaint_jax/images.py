@@ -164,10 +164,12 @@ def fit(
     if picture.size == (width, height):
         return picture
     scale = min(picture.width / width, picture.height / height)  # source pixels per target pixel
-    left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
+    # Bounded, as the product may exceed the side it was divided from in the last digit.
+    across, down = min(width * scale, picture.width), min(height * scale, picture.height)
+    left, top = (picture.width - across) / 2, (picture.height - down) / 2
     if resample is None:
         resample = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
-    crop = (left, top, left + width * scale, top + height * scale)
+    crop = (left, top, left + across, top + down)
     return picture.resize((width, height), resample, box=crop)
 
 
