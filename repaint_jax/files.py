@@ -8,6 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def expanded(name: str | Path) -> Path:
+    """The path with ~ or ~user as the home folder; as it is where there is no such user."""
+    return Path(os.path.expanduser(name))
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it when all went well.

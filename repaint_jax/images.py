@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from repaint_jax.files import replacing
+from repaint_jax.files import expanded, replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -184,7 +184,7 @@ def find_images(pattern: PathLike) -> list[Path]:
     Raises:
         ImageError: when there are none.
     """
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -196,14 +196,19 @@ def find_images(pattern: PathLike) -> list[Path]:
                 f"{pattern}: expected a picture, a folder of pictures or a pattern such as "
                 f"'faces/*.png', but nothing is there: check the path"
             )
+    return pictures_among(candidates, pattern)
+
+
+def pictures_among(files: Sequence[Path], place: PathLike) -> list[Path]:
+    """Those that are pictures by their names, in natural order; `place` is for the error."""
     found = [
         file
-        for file in candidates
+        for file in files
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
     if not found:
         raise ImageError(
-            f"{pattern}: none of the {len(candidates)} files there is a picture: "
+            f"{place}: none of the {len(files)} files there is a picture: "
             f"expected one of {', '.join(SUFFIXES)}"
         )
     return sorted(found, key=natural_order)

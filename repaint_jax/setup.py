@@ -25,6 +25,7 @@ from repaint_jax.checkpoints.diffusers import (
     load_diffusers_unet,
 )
 from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.files import expanded
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.resampling import ResampleSchedule
@@ -261,7 +262,7 @@ def _model_path(config: ConfigDict) -> Path:
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed
-    path = Path(config.path).expanduser()
+    path = expanded(config.path)
     if path.is_dir() or (is_hub_name(config.path) and not path.is_file()):
         return diffusers_folder(config.path)
     names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
@@ -276,7 +277,7 @@ def _model_path(config: ConfigDict) -> Path:
 
 def _existing(field: str, name: str, source: str | None, mend: str) -> Path:
     """The file `name`, or an error that tells `source`, where to get it, or else the mend."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         if source:
             mend = f"put {source} there, or say where it is with --{field}=FILE"
