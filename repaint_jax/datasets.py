@@ -122,7 +122,7 @@ def read_file(file: File, shape: Shape) -> np.ndarray:
 
 def read_npz(path: Path, array_names: Sequence[str]) -> np.ndarray:
     """uint8[N, H, W, C] from an npz: the first of `array_names` there, or the only array."""
-    with _damage_of(path, "an npz with arrays"), np.load(path) as arrays:
+    with _damage_of(path, "an npz"), path.open("rb") as file, np.load(file) as arrays:
         names = arrays.files
         name = next((name for name in array_names if name in names), names[0])
         pictures = np.asarray(arrays[name])

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax import images, masks, plots
+from repaint_jax.fields import check_fields
 from repaint_jax.results import Results
 from repaint_jax.sampling import Task, sample
 from repaint_jax.setup import (
@@ -20,6 +21,8 @@ from repaint_jax.setup import (
     model_about,
 )
 
+MOST_SAMPLES = 100_000  # of a picture; they are kept in memory
+
 
 def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     """Inpaints what `config` says and writes everything about it into `workdir`.
@@ -31,6 +34,7 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
     """
     check_numbers(config)
     about = model_about(config.model)
+    sampler = build_sampler(config.sampler, about)
     noise, plan = build_schedules(config, about)
     setup = build_setup(config, about)
     tasks = build_tasks(config, setup)
@@ -46,13 +50,14 @@ def run_inpainting(config: ConfigDict, workdir: Path) -> None:
             batch_size=config.batch_size,
             seed=config.seed,
             on_picture=results.save_sample,
-            **build_sampler(config.sampler, about),
+            **sampler,
         )
     results.finish(tasks, sampled, plan)
 
 
 def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
     """Draws the resample schedule of `config` into `workdir`/schedule.png."""
+    check_fields(config)
     _, plan = build_schedules(config, model_about(config.model))
     path = workdir / "schedule.png"
     plots.plot_schedule(plan, path)
@@ -144,16 +149,12 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def check_numbers(config: ConfigDict) -> None:
-    """Refuses numbers out of their range."""
+    """Refuses what is not of its type, and numbers out of their range."""
+    check_fields(config)
     for field in ("num_samples", "batch_size"):
         if config[field] < 1:
             raise ConfigError(f"config.{field}: at least 1, not {config[field]}")
+    if config.num_samples > MOST_SAMPLES:
+        raise ConfigError(f"config.num_samples: at most {MOST_SAMPLES}, not {config.num_samples}")
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
-    sampler = config.sampler
-    if sampler.variance not in (None, "fixed_small", "fixed_large"):
-        raise ConfigError(
-            f"config.sampler.variance: fixed_small or fixed_large, not {sampler.variance!r}"
-        )
-    if not 0 <= sampler.eta <= 1:
-        raise ConfigError(f"config.sampler.eta: from 0 (DDIM) to 1 (DDPM), not {sampler.eta}")

@@ -9,7 +9,13 @@ from pathlib import Path
 
 
 def expanded(name: str | Path) -> Path:
-    """The path with ~ or ~user as the home folder; as it is where there is no such user."""
+    """The path with ~ or ~user as the home folder; as it is if there is no such user.
+
+    Raises:
+        FileNotFoundError: no file can have such a name.
+    """
+    if "\0" in str(name):
+        raise FileNotFoundError(f"there is no file {str(name)!r}; names cannot hold a zero byte")
     return Path(os.path.expanduser(name))
 
 

@@ -89,6 +89,7 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     check_numbers(config)
     _check_request(request)
     about = model_about(config.model)
+    sampler = build_sampler(config.sampler, about)
     methods = [build_method(config, schedule, about) for schedule in request.schedules]
     setup = build_setup(config, about)
     tasks, skipped = build_inputs(config, request, setup)
@@ -97,7 +98,6 @@ def run_evaluation(config: ConfigDict, request: Request, workdir: Path) -> None:
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)
     results = _results(config, methods, tasks, folder)
-    sampler = build_sampler(config.sampler, about)
     _sample(config, request, results, setup.model, sampler, folder)
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
