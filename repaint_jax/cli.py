@@ -159,9 +159,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _told(error: Exception) -> str:
-    """The message; of the system's own errors the part that helps."""
+    """The message in one line; of the system's own errors the part that helps."""
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
+        return " ".join(str(error).split())
     where = f"{error.filename}: " if error.filename else ""
     mend = ": make room and run the same command again" if error.errno == errno.ENOSPC else ""
     return f"{where}{error.strerror}{mend}"

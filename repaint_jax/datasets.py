@@ -6,17 +6,21 @@ import glob
 import io
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from repaint_jax.images import SUFFIXES, ImageError, find_images, fit, load_image
+from repaint_jax.files import expanded
+from repaint_jax.images import SUFFIXES, ImageError, find_images, fit, load_image, pictures_among
 
 Shape = tuple[int, int, int]  # H, W, C
+
+_LARGEST_FILE = 2**30  # bytes of a picture in a zip
 
 
 class DataError(ValueError):
@@ -32,10 +36,13 @@ class Member(NamedTuple):
     def open(self) -> NamedBytes:
         """Its contents."""
         name = f"{self.archive.filename}: {self.name}"
+        size = self.archive.getinfo(self.name).file_size
+        if size > _LARGEST_FILE:
+            raise ImageError(f"{name}: too large to be read safely ({size} bytes): shrink it first")
         try:
             return NamedBytes(name, self.archive.read(self.name))
-        except zipfile.BadZipFile as error:
-            raise ImageError(f"{name}: damaged in the zip ({error})") from error
+        except Exception as error:  # a damaged zip can fail in any way
+            raise ImageError(f"{name}: damaged in the zip ({error}), or encrypted") from error
 
 
 class NamedBytes(io.BytesIO):
@@ -54,7 +61,7 @@ File = Path | Member
 
 def find_paths(data: str) -> list[Path]:
     """The file or folder that `data` names, or the files that fit its pattern."""
-    path = Path(data).expanduser()
+    path = expanded(data)
     return [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
 
 
@@ -64,15 +71,26 @@ def find_files(data: str) -> list[File]:
     if paths and all(path.suffix.lower() == ".zip" for path in paths):
         return [member for path in paths for member in _members(path)]
     if len(paths) == 1 and paths[0].is_dir():
-        return list(find_images(os.path.join(glob.escape(str(paths[0])), "**", "*")))
+        return list(pictures_among(list(_walked(paths[0])), data))
     return list(find_images(data))
 
 
+def _walked(folder: Path) -> Iterator[Path]:
+    """Files of a folder and those in it, each folder once, even if links lead round in circles."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in files)
+
+
 def _members(path: Path) -> list[Member]:
-    try:
+    with _damage_of(path, "a zip"):
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: not a zip, or damaged ({error}): copy it again") from error
     names = [
         name
         for name in sorted(archive.namelist())
@@ -83,6 +101,19 @@ def _members(path: Path) -> list[Member]:
     return [Member(archive, name) for name in names]
 
 
+@contextmanager
+def _damage_of(path: Path, kind: str) -> Iterator[None]:
+    """Makes a DataError of whatever a damaged file leads to."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it cannot be opened at all
+        raise DataError(
+            f"{path}: not {kind}, or damaged ({error}): copy or write it again"
+        ) from error
+
+
 def read_file(file: File, shape: Shape) -> np.ndarray:
     """One picture, uint8[H, W, C]."""
     opened = file.open() if isinstance(file, Member) else file
@@ -91,13 +122,10 @@ def read_file(file: File, shape: Shape) -> np.ndarray:
 
 def read_npz(path: Path, array_names: Sequence[str]) -> np.ndarray:
     """uint8[N, H, W, C] from an npz: the first of `array_names` there, or the only array."""
-    try:
-        with np.load(path) as arrays:
-            names = arrays.files
-            name = next((name for name in array_names if name in names), names[0])
-            pictures = arrays[name]
-    except (zipfile.BadZipFile, EOFError, IndexError, ValueError) as error:
-        raise DataError(f"{path}: not an npz with arrays, or damaged: write it again") from error
+    with _damage_of(path, "an npz"), path.open("rb") as file, np.load(file) as arrays:
+        names = arrays.files
+        name = next((name for name in array_names if name in names), names[0])
+        pictures = np.asarray(arrays[name])
     if name not in array_names and len(names) > 1:
         raise DataError(f"{path}: holds {', '.join(names)}; call the pictures {array_names[0]!r}")
     if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4) or 0 in pictures.shape:

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax import images, masks, plots
+from repaint_jax.fields import check_fields
 from repaint_jax.processes import ALONE, Processes
 from repaint_jax.results import Results
 from repaint_jax.sampling import CallBar, Sampler, Task
@@ -24,6 +25,8 @@ from repaint_jax.setup import (
     model_about,
     model_fingerprint,
 )
+
+MOST_SAMPLES = 100_000  # of a picture; they are kept in memory
 
 
 def run_inpainting(
@@ -51,6 +54,7 @@ def run_inpainting(
     """
     check_numbers(config)
     about = model_about(config.model)
+    options = build_sampler(config.sampler, about)
     noise, plan = build_schedules(config, about)
     setup = build_setup(config, about)
     tasks = build_tasks(config, setup)
@@ -68,7 +72,7 @@ def run_inpainting(
         snapshots=results.unfinished,
         save_minutes=save_minutes,
         about=weights,
-        **build_sampler(config.sampler, about),
+        **options,
     )
     share = processes.share(batches)
     with config_errors("config.model"), CallBar(len(share) * plan.num_model_calls) as bar:
@@ -97,6 +101,7 @@ def _inputs(tasks: Iterable[Task], weights: str) -> str:
 
 def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
     """Draws the resample schedule of `config` into `workdir`/schedule.png."""
+    check_fields(config)
     _, plan = build_schedules(config, model_about(config.model))
     path = workdir / "schedule.png"
     plots.plot_schedule(plan, path)
@@ -188,16 +193,12 @@ def picture_names(paths: list[Path]) -> list[str]:
 
 
 def check_numbers(config: ConfigDict) -> None:
-    """Refuses numbers out of their range."""
+    """Refuses what is not of its type, and numbers out of their range."""
+    check_fields(config)
     for field in ("num_samples", "batch_size"):
         if config[field] < 1:
             raise ConfigError(f"config.{field}: at least 1, not {config[field]}")
+    if config.num_samples > MOST_SAMPLES:
+        raise ConfigError(f"config.num_samples: at most {MOST_SAMPLES}, not {config.num_samples}")
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
-    sampler = config.sampler
-    if sampler.variance not in (None, "fixed_small", "fixed_large"):
-        raise ConfigError(
-            f"config.sampler.variance: fixed_small or fixed_large, not {sampler.variance!r}"
-        )
-    if not 0 <= sampler.eta <= 1:
-        raise ConfigError(f"config.sampler.eta: from 0 (DDIM) to 1 (DDPM), not {sampler.eta}")

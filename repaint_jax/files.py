@@ -14,6 +14,17 @@ from typing import Any
 _EDGE = 1 << 20  # bytes at either end of a file that tell it from others
 
 
+def expanded(name: str | Path) -> Path:
+    """The path with ~ or ~user as the home folder; as it is if there is no such user.
+
+    Raises:
+        FileNotFoundError: no file can have such a name.
+    """
+    if "\0" in str(name):
+        raise FileNotFoundError(f"there is no file {str(name)!r}; names cannot hold a zero byte")
+    return Path(os.path.expanduser(name))
+
+
 @contextmanager
 def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it when all went well.

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from repaint_jax.files import replacing
+from repaint_jax.files import expanded, replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -164,10 +164,12 @@ def fit(
     if picture.size == (width, height):
         return picture
     scale = min(picture.width / width, picture.height / height)  # source pixels per target pixel
-    left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
+    # Bounded, as the product may exceed the side it was divided from in the last digit.
+    across, down = min(width * scale, picture.width), min(height * scale, picture.height)
+    left, top = (picture.width - across) / 2, (picture.height - down) / 2
     if resample is None:
         resample = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
-    crop = (left, top, left + width * scale, top + height * scale)
+    crop = (left, top, left + across, top + down)
     return picture.resize((width, height), resample, box=crop)
 
 
@@ -182,7 +184,7 @@ def find_images(pattern: PathLike) -> list[Path]:
     Raises:
         ImageError: when there are none.
     """
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -194,14 +196,19 @@ def find_images(pattern: PathLike) -> list[Path]:
                 f"{pattern}: expected a picture, a folder of pictures or a pattern such as "
                 f"'faces/*.png', but nothing is there: check the path"
             )
+    return pictures_among(candidates, pattern)
+
+
+def pictures_among(files: Sequence[Path], place: PathLike) -> list[Path]:
+    """Those that are pictures by their names, in natural order; `place` is for the error."""
     found = [
         file
-        for file in candidates
+        for file in files
         if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     ]
     if not found:
         raise ImageError(
-            f"{pattern}: none of the {len(candidates)} files there is a picture: "
+            f"{place}: none of the {len(files)} files there is a picture: "
             f"expected one of {', '.join(SUFFIXES)}"
         )
     return sorted(found, key=natural_order)

@@ -258,8 +258,9 @@ def _segments(steps: Step, stops: Sequence[int]) -> Iterator[tuple[int, Step, np
     starts = [0, *stops[:-1]]
     length = max(np.subtract(stops, starts))
     for start, stop in zip(starts, stops, strict=True):
-        rows = np.minimum(np.arange(start, start + length), total - 1)
-        yield stop, jax.tree.map(lambda numbers, at=rows: numbers[at], steps), rows < stop
+        rows = np.arange(start, start + length)
+        at = np.minimum(rows, total - 1)
+        yield stop, jax.tree.map(lambda numbers, at=at: numbers[at], steps), rows < stop
 
 
 @partial(jax.jit, static_argnames="shape")

@@ -18,6 +18,8 @@ import numpy as np
 
 __all__ = ["ResampleSchedule"]
 
+_MOST_CALLS = 10_000_000  # hours at a millisecond a call; more is a mistake that would fill memory
+
 
 @dataclass(frozen=True, eq=False)
 class ResampleSchedule:
@@ -49,7 +51,7 @@ class ResampleSchedule:
             start_resampling: make only jumps that end at or below this t (default: all).
 
         Raises:
-            ValueError: T, j or r is below 1.
+            ValueError: T, j or r is below 1, or the walk would never end.
         """
         for name, value in (
             ("num_steps", num_steps),
@@ -62,6 +64,12 @@ class ResampleSchedule:
         bases = {
             t for t in range(0, num_steps - jump_length, jump_length) if t + jump_length <= highest
         }
+        calls = num_steps + len(bases) * jump_length * (num_resamples - 1)
+        if calls > _MOST_CALLS:
+            raise ValueError(
+                f"the walk would take {calls} network calls; at most {_MOST_CALLS} are possible: "
+                "lower num_resamples"
+            )
         times: list[int] = []
         for t in range(num_steps - 1, -1, -1):
             times.append(t)

@@ -21,6 +21,8 @@ __all__ = ["NoiseSchedule"]
 
 Array = np.ndarray
 
+_MOST_STEPS = 1_000_000  # a thousand times the usual; more is a mistake that would fill memory
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -159,6 +161,8 @@ def described_schedule(
 def _positive(num_steps: int) -> int:
     if num_steps < 1:
         raise ValueError(f"a schedule needs at least 1 step; got {num_steps}")
+    if num_steps > _MOST_STEPS:
+        raise ValueError(f"a schedule can have {_MOST_STEPS} steps at most; got {num_steps}")
     return num_steps
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from repaint_jax.checkpoints import (
+    CheckpointError,
     load,
     load_about,
     load_guided_diffusion,
@@ -25,12 +26,13 @@ from repaint_jax.checkpoints.diffusers import (
     load_diffusers_unet,
 )
 from repaint_jax.denoisers import Denoiser, noise_predictor
-from repaint_jax.files import fingerprint
+from repaint_jax.files import expanded, fingerprint
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import SCHEDULES, NoiseSchedule, described_schedule
 
+LARGEST_SIDE = 8192  # of a picture
 WEIGHTS = Path(__file__).parent / "weights"  # the models in the box
 
 
@@ -115,6 +117,8 @@ def picture_shape(asked: Any, about: dict[str, Any], factor: int) -> tuple[int, 
             f"{' and '.join(map(str, wrong))}; near by are {', '.join(map(str, sorted(near)))}"
         )
     height, width = shape
+    if max(shape) > LARGEST_SIDE:
+        raise ConfigError(f"{field}: at most {LARGEST_SIDE} pixels a side, not {max(shape)}")
     usual = (trained, trained) if isinstance(trained, int) else tuple(trained or (height, height))
     if (height, width) != usual:
         warnings.warn(
@@ -238,13 +242,22 @@ def build_noise(kind: str, num_train_steps: int, **more: Any) -> NoiseSchedule:
     if kind not in SCHEDULES and "betas" not in more:
         raise ConfigError(f"config.noise.kind: one of {', '.join(SCHEDULES)}, not {kind!r}")
     with config_errors("config.noise.num_train_steps"):
-        return described_schedule(kind, num_train_steps, **more)
+        try:
+            return described_schedule(kind, num_train_steps, **more)
+        except (OverflowError, TypeError) as error:  # a model's file may say anything
+            raise ValueError(str(error)) from error
 
 
 def build_sampler(config: ConfigDict, about: dict[str, Any]) -> dict[str, Any]:
     """The section `sampler`; what it leaves open is as the model's file says, or the default."""
     default = {"clip_denoised": True, "variance": "fixed_small", **about.get("sampler", {})}
-    return {field: default[field] if value is None else value for field, value in config.items()}
+    sampler = {field: default[field] if value is None else value for field, value in config.items()}
+    variance, eta = sampler["variance"], sampler["eta"]
+    if variance not in ("fixed_small", "fixed_large"):
+        raise ConfigError(f"config.sampler.variance: fixed_small or fixed_large, not {variance!r}")
+    if not 0 <= eta <= 1:
+        raise ConfigError(f"config.sampler.eta: from 0 (DDIM) to 1 (DDPM), not {eta}")
+    return sampler
 
 
 def model_about(config: ConfigDict) -> dict[str, Any]:
@@ -252,7 +265,25 @@ def model_about(config: ConfigDict) -> dict[str, Any]:
     path = _model_path(config)
     if path.is_dir():
         return diffusers_about(path)
-    return load_about(path) if path.suffix == ".safetensors" else {}
+    return _sound(load_about(path), path) if path.suffix == ".safetensors" else {}
+
+
+def _sound(about: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a native file says of its training, if something can be made of it."""
+    size, noise = about.get("image_size"), about.get("noise", {})
+    sides = size if isinstance(size, list) else [size, size]
+    if (
+        (size is None or [type(side) for side in sides] == [int, int])
+        and isinstance(noise, dict)
+        and isinstance(noise.get("kind", ""), str)
+        and about.get("prediction", "noise") in ("noise", "x0", "v")
+        and isinstance(about.get("sampler", {}), dict)
+    ):
+        return about
+    raise CheckpointError(
+        f"{path}: nothing can be made of what it says of its training, {about}: save it again with "
+        "image_size=256 and noise={'kind': 'linear', 'num_train_steps': 1000}, or what is right"
+    )
 
 
 def model_fingerprint(config: ConfigDict) -> str:
@@ -290,7 +321,7 @@ def _model_path(config: ConfigDict) -> Path:
     boxed = WEIGHTS / f"{config.path}.safetensors"
     if boxed.is_file():
         return boxed
-    path = Path(config.path).expanduser()
+    path = expanded(config.path)
     if path.is_dir() or (is_hub_name(config.path) and not path.is_file()):
         return diffusers_folder(config.path)
     names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
@@ -305,7 +336,7 @@ def _model_path(config: ConfigDict) -> Path:
 
 def _existing(field: str, name: str, source: str | None, mend: str) -> Path:
     """The file `name`, or an error that tells `source`, where to get it, or else the mend."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         if source:
             mend = f"put {source} there, or say where it is with --{field}=FILE"

@@ -1,4 +1,4 @@
-"""Shared by every test: where the reference outputs lie, and strict arithmetic."""
+"""Shared by every test: where the reference outputs lie, strict arithmetic, how long to search."""
 
 from pathlib import Path
 
@@ -6,12 +6,27 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from hypothesis import HealthCheck, settings
 
 from repaint_jax.checkpoints import save
 from repaint_jax.models import UNet
 
 # A silent [B, 1] + [B] has cost more people more days than any other line.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every machine; for a long search of new ones, --hypothesis-profile=long.
+settings.register_profile(
+    "short",
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "long", settings.get_profile("short"), max_examples=3000, derandomize=False
+)
+settings.load_profile("short")
 
 GOLDEN = Path(__file__).parent / "golden"
 

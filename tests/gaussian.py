@@ -29,3 +29,26 @@ def oracle_cases(folder):
     """(name, prior, sampler row) for each row of oracle.json."""
     priors = json.loads((folder / "oracle.json").read_text())
     return [(name, prior, row) for name, prior in priors.items() for row in prior["sampler"]]
+
+
+def exact_output(prior_cov, observed, known, noise, plan):
+    """Mean [D] and covariance [D, D] of what Algorithm 1 makes with the exact denoiser, in float64.
+
+    Written from the paper's equations alone: every move is affine in x and adds Gaussian noise.
+    """
+    one, keep = np.eye(len(prior_cov)), np.diag(known).astype(float)
+    mean, cov = np.zeros(len(prior_cov)), one
+    for t, t_next in zip(plan.t, plan.t_next, strict=True):
+        ac, ac_prev, ac_next = map(noise.alpha_cumprod_at, (t, t - 1, t_next))
+        beta = noise.betas[t]
+        # E[x_0 | x_t] of a Gaussian, then DDPM's posterior (Ho et al. 2020, Eq. 7).
+        denoise = np.sqrt(ac) * prior_cov @ np.linalg.inv(ac * prior_cov + (1 - ac) * one)
+        from_x0 = np.sqrt(ac_prev) * beta / (1 - ac)
+        from_x = np.sqrt(1 - beta) * (1 - ac_prev) / (1 - ac)
+        move = (one - keep) @ (from_x0 * denoise + from_x * one)
+        spread = (one - keep) * beta * (1 - ac_prev) / (1 - ac) + keep * (1 - ac_prev)
+        mean = move @ mean + np.sqrt(ac_prev) * keep @ observed
+        cov = move @ cov @ move.T + spread
+        up = ac_next / ac_prev
+        mean, cov = np.sqrt(up) * mean, up * cov + (1 - up) * one
+    return mean, cov

@@ -260,6 +260,15 @@ def test_a_mask_is_resized_without_blending(tmp_path):
     np.testing.assert_array_equal(load_mask(fine, (8, 8)), coarse == 255)
 
 
+def test_a_size_whose_aspect_ratio_is_not_exact_in_floats_is_fitted(tmp_path):
+    # In floats 13 * (229 / 13) is more than 229.
+    for height, width, shape in ((229, 269, (13, 10)), (269, 229, (10, 13))):
+        path = write(tmp_path / "a.png", np.full((height, width), 90, np.uint8))
+        assert (
+            load_image(path, size=shape, channels=1).tolist() == np.full((*shape, 1), 90).tolist()
+        )
+
+
 def test_a_mask_is_cropped_with_its_picture(tmp_path):
     rng = np.random.default_rng(0)
     kept = rng.random((16, 40)) < 0.7

@@ -182,6 +182,14 @@ def test_segments_give_the_same_picture_whatever_the_stops():
         np.testing.assert_allclose(parts[-1][1], expected, atol=1e-6)
 
 
+def test_a_last_segment_that_is_filled_up_repeats_no_step():
+    expected = inpaint_batch(KEYS, small_model(), IMAGE, KNOWN, **PLAN)
+    calls = PLAN["resampling"].num_model_calls
+    for stops in ([calls - 1], [calls - 5]):
+        *_, (_, last) = trajectory(KEYS, small_model(), IMAGE, KNOWN, **PLAN, stops=stops)
+        np.testing.assert_allclose(last, expected, atol=1e-6)
+
+
 def test_a_segment_ends_at_the_noise_level_of_the_next_call():
     # A model that knows x_0 = 0 keeps the unknown part at pure noise of the right level.
     noise, plan = TRAINED.respace(20), ResampleSchedule.create(20, 4, 3)

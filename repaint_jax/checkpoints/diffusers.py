@@ -26,10 +26,12 @@ from repaint_jax.checkpoints.parameters import (
     fill,
     from_torch,
     parameter_shapes,
+    stored_shapes,
     torch_shape,
 )
 from repaint_jax.checkpoints.torch_file import read_torch_file
 from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.files import expanded
 from repaint_jax.models.blocks2d import Architecture2D
 from repaint_jax.models.unet2d import UNet2DModel
 from repaint_jax.schedules import NoiseSchedule, described_schedule
@@ -116,13 +118,13 @@ def diffusers_about(folder: Path) -> dict[str, Any]:
             "prediction": _prediction(scheduler),
             "sampler": _sampler(scheduler, unet["out_channels"] == 2 * unet["in_channels"]),
         }
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
 def diffusers_folder(name: str | Path) -> Path:
     """The folder of that name, or the hub's model of that name, downloaded; errors as above."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder
     if isinstance(name, str) and is_hub_name(name):
@@ -235,7 +237,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise CheckpointError(f"{path} is no JSON ({error}): download or copy it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no settings: download or copy it again")
@@ -316,8 +318,9 @@ def _opened(path: Path) -> tuple[dict[str, Shape], Callable[[str], np.ndarray]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            return {name: tuple(file.get_slice(name).get_shape()) for name in names}, tensor
+            return stored_shapes(file), tensor
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except SafetensorError as error:
         raise CheckpointError(
             f"{path}: damaged, or not a safetensors file ({error}): copy or download it again"

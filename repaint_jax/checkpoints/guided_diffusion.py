@@ -175,7 +175,9 @@ def infer_config(
     return {
         **_infer_encoder(shapes, _infer_depth(shapes)),
         "out_channels": out_channels,
-        "num_classes": shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else None,
+        "num_classes": _size(shapes, "label_emb.weight", 0)
+        if "label_emb.weight" in shapes
+        else None,
         "num_heads": 1 if num_heads is None else num_heads,
         "num_head_channels": num_head_channels if num_heads is None else None,
         "use_new_attention_order": use_new_attention_order,
@@ -267,14 +269,16 @@ def _encoder_block(shapes: Mapping[str, Shape], i: int) -> tuple[int, bool] | No
 
 
 def _count(shapes: Mapping[str, Shape]) -> int:
-    """Number of the encoder's blocks."""
-    numbers = (re.match(r"input_blocks\.(\d+)\.", name) for name in shapes)
-    return 1 + max((int(number[1]) for number in numbers if number), default=0)
+    """Number of the encoder's blocks, which is at least two."""
+    matches = (re.match(r"input_blocks\.(\d+)\.", name) for name in shapes)
+    numbers = {int(match[1]) for match in matches if match}
+    # At most every second block has no tensors, a halving by pooling: a damaged name counts little.
+    return max(2, min(1 + max(numbers, default=0), 2 * len(numbers)))
 
 
 def _size(shapes: Mapping[str, Shape], name: str, axis: int) -> int:
     """Length of a tensor that every such checkpoint has."""
-    if len(shapes.get(name, ())) <= axis:
+    if not any(shapes.get(name, ())[axis : axis + 1]):
         raise CheckpointError(
             f"not a checkpoint of guided-diffusion: expected a tensor {name}, but the names are "
             f"{', '.join(list(shapes)[:4])}, ..."

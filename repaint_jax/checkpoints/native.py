@@ -28,6 +28,7 @@ from repaint_jax.checkpoints.parameters import (
     fill,
     named_parameters,
     parameter_shapes,
+    stored_shapes,
 )
 from repaint_jax.files import replacing
 from repaint_jax.models.classifier import EncoderUNet
@@ -93,8 +94,7 @@ def load(path: str | Path, *, dtype: DTypeLike = jnp.float32) -> Any:
                 "a newer repaint_jax may know it"
             )
         model = abstract_model(_ARCHITECTURES[name], header["config"], dtype=dtype)
-        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        check_shapes(parameter_shapes(model), found)
+        check_shapes(parameter_shapes(model), stored_shapes(file))
         return fill(model, file.get_tensor)
 
 
@@ -124,8 +124,10 @@ def _header(metadata: dict[str, str] | None) -> dict[str, Any]:
     try:
         header = json.loads((metadata or {})["repaint_jax"])
         format_, version = header["format"], header["version"]
-        header["architecture"], header["config"], header["about"]
-    except (KeyError, TypeError, ValueError) as error:
+        kinds = {"architecture": str, "config": dict, "about": dict}
+        if not all(isinstance(header[part], kind) for part, kind in kinds.items()):
+            raise TypeError(f"expected {kinds}")
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(
             "safetensors, but not written by repaint_jax.save: load it with the loader of its own "
             "format, then save it"

@@ -25,8 +25,23 @@ def abstract_model(construct: Callable[..., Any], config: Mapping[str, Any], **m
     """
     try:
         return nnx.eval_shape(lambda: construct(**config, **more, rngs=nnx.Rngs(0)))
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a damaged one can fail in any way
         raise CheckpointError(f"the configuration does not make a model: {error}") from error
+
+
+def stored_shapes(file: Any) -> dict[str, Shape]:
+    """Names and shapes of the tensors of an open safetensors file.
+
+    Raises CheckpointError if one is no float, as weights are.
+    """
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in slices.items():
+        if tensor.get_dtype() not in ("F16", "BF16", "F32", "F64"):
+            raise CheckpointError(
+                f"{name} is of the type {tensor.get_dtype()}; expected F16, BF16, F32 or F64: "
+                "save the weights as one of them"
+            )
+    return {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
 
 
 def parameter_shapes(model: Any) -> dict[str, Shape]:

@@ -3,12 +3,14 @@
 Such a file is a zip of one pickle, `data.pkl`, and one entry `data/KEY` of raw bytes per storage.
 The pickle may name any Python function; this reader knows the few that rebuild tensors, and
 refuses a file that names another. Storages are mapped, not read: memory is taken up only as
-tensors are used, and given back with the last tensor of a storage.
+tensors are used, and given back with the last tensor of a storage. A file cannot make the reader
+take much more memory than the file's own size.
 """
 
-import collections
 import io
+import math
 import pickle
+import pickletools
 import struct
 import sys
 import zipfile
@@ -21,6 +23,7 @@ import numpy as np
 from repaint_jax.checkpoints.parameters import CheckpointError
 
 _RESAVE = "re-save it with torch.save(model.state_dict(), path) in torch 1.6 or later"
+_LARGEST_RATIO = 10  # compressed weights hardly shrink; what unpacks to more is a trap
 
 _STORAGES = {
     "DoubleStorage": np.dtype(np.float64),
@@ -60,6 +63,9 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     _check_format(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > _LARGEST_RATIO * path.stat().st_size:
+                raise zipfile.BadZipFile(f"it would unpack to {unpacked} bytes")
             damaged = archive.testzip()
             if damaged is not None:
                 raise zipfile.BadZipFile(f"checksum of {damaged}")
@@ -96,7 +102,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, np.ndarray]:
         )
     inner = [value for value in content.values() if _is_state_dict(value)]
     if len(inner) != 1:
-        keys = ", ".join(map(str, list(content)[:8])) or "no key"
+        keys = ", ".join([key for key in content if isinstance(key, str)][:8]) or "no name"
         raise CheckpointError(
             f"{path} holds {len(inner)} state dicts of tensors, under {keys}; expected one: "
             "save the one you want with torch.save(checkpoint[KEY], path)"
@@ -112,6 +118,23 @@ def _is_state_dict(value: Any) -> bool:
     )
 
 
+def _check_pickle(content: bytes) -> None:
+    """Refuses lengths beyond the pickle's end and memo indices beyond what it can have stored.
+
+    The unpickler itself would take memory for them before it looks.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name.endswith("PUT") and argument is not None and argument > count:
+            raise pickle.UnpicklingError(f"memo index {argument}")
+
+
+class _Dict(dict):
+    """In the place of an OrderedDict, without the attributes (versions) that torch gives it."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 class _StateReader(pickle.Unpickler):
     """An unpickler for which tensors are arrays and nothing else exists."""
 
@@ -119,7 +142,9 @@ class _StateReader(pickle.Unpickler):
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise CheckpointError(f"{path} is a zip file but not torch's: {_RESAVE}")
-        super().__init__(io.BytesIO(archive.read(pickles[0])))
+        content = archive.read(pickles[0])
+        _check_pickle(content)
+        super().__init__(io.BytesIO(content))
         self.path = path
         self.archive = archive
         self.folder = pickles[0].removesuffix("data.pkl")
@@ -134,7 +159,7 @@ class _StateReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         known = {
-            "collections.OrderedDict": collections.OrderedDict,
+            "collections.OrderedDict": _Dict,
             "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
             "torch._utils._rebuild_parameter": _rebuild_parameter,
         }
@@ -150,6 +175,8 @@ class _StateReader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> tuple[np.ndarray, np.dtype]:
         """A storage: its bytes, and what they are."""
         _, kind, key, _, length = pid
+        if not (isinstance(kind, str) and isinstance(key, str)):  # hashing could take for ever
+            raise ValueError("a storage without a name")
         dtype = _STORAGES[kind]
         if key not in self.storages:
             self.storages[key] = self._storage(f"{self.folder}data/{key}", dtype.itemsize)
@@ -185,6 +212,8 @@ def _rebuild_tensor(
     """A view of the storage; offset and strides count elements. NumPy checks the bounds."""
     raw, dtype = storage
     size = dtype.itemsize
+    if math.prod(shape) * size > raw.nbytes:  # strides of 0 could make any size of one number
+        raise ValueError(f"a tensor {shape} is larger than its storage of {raw.nbytes} bytes")
     return np.ndarray(shape, dtype, raw, offset * size, [size * stride for stride in strides])
 
 

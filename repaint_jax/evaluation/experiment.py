@@ -100,6 +100,7 @@ def run_evaluation(
     check_numbers(config)
     _check_request(request)
     about = model_about(config.model)
+    options = build_sampler(config.sampler, about)
     methods = [build_method(config, schedule, about) for schedule in request.schedules]
     setup = build_setup(config, about)
     tasks, skipped = build_inputs(config, request, setup)
@@ -115,7 +116,7 @@ def run_evaluation(
         snapshots=folder.snapshots,
         save_minutes=save_minutes,
         about=model_fingerprint(config.model),
-        **build_sampler(config.sampler, about),
+        **options,
     )
     _sample(config, processes, results, sampler, folder)
     processes.wait_for_all()

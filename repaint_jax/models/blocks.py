@@ -1,7 +1,8 @@
 """What guided-diffusion's two networks are built of: their arguments, blocks and encoder."""
 
 import dataclasses
-from typing import Any, Literal
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ class Architecture:
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
+        check_arguments(self, len(self.channel_mult) * self.num_res_blocks)
         if any(width % 32 for width in self.widths):
             raise ValueError(
                 "every level's width must be divisible by the 32 groups of GroupNorm; "
@@ -107,6 +109,37 @@ def json_fields(arch: Any) -> dict[str, Any]:
     """The fields of a dataclass of arguments as JSON has them."""
     fields = dataclasses.asdict(arch)
     return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+
+
+def check_arguments(arch: Any, num_blocks: int) -> None:
+    """Checks a dataclass of arguments, which may come from any file.
+
+    Raises:
+        ValueError: a field is of another type than its annotation, or there are no residual blocks
+            or more than any network has, which would take for ever to build.
+    """
+    for name, hint in get_type_hints(type(arch)).items():
+        if not _is_of(getattr(arch, name), hint):
+            kind = hint if get_args(hint) else hint.__name__
+            raise ValueError(f"{name}: expected {kind}, got {getattr(arch, name)!r}")
+    if not 1 <= num_blocks <= 200:
+        raise ValueError(f"expected 1 to 200 residual blocks in the encoder; got {num_blocks}")
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; NumPy's numbers are numbers, True is none."""
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        length = len(parts) if parts[-1] is not ... else None
+        return (
+            isinstance(value, tuple)
+            and length in (None, len(value))
+            and all(_is_of(element, parts[0]) for element in value)
+        )
+    if parts:
+        return any(_is_of(value, part) for part in parts)
+    kind = {int: Integral, float: Real}.get(hint, hint)
+    return isinstance(value, kind) and (hint is bool or not isinstance(value, bool))
 
 
 class TimeEmbedding(nnx.Module):
