@@ -89,6 +89,19 @@ def _kernel_and_bias(
     return nnx.Param(flat[:size].reshape(shape)), nnx.Param(flat[size:])
 
 
+def in_computing_dtype(model: nnx.Module) -> nnx.Module:
+    """Casts the parameters of products to the dtype these are computed in, once and for all.
+
+    For a network that is not trained any more: it computes the same, bit for bit, but each call
+    reads 16 bits a weight instead of reading 32, writing 16 and reading them again.
+    """
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, Linear | Conv):
+            for parameter in (module.kernel, module.bias):
+                parameter[...] = parameter[...].astype(module.dtype)
+    return model
+
+
 class GroupNorm(nnx.Module):
     """Group normalisation (Wu and He, 2018), optionally modulated by FiLM (Perez et al., 2018)."""
 
