@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 import subprocess
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from repaint_jax.benchmark.rounds import Contestant
 from repaint_jax.devices import num_cores
@@ -30,6 +34,7 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "flax": flax.__version__,
+        "code": _fingerprint(),
     }
 
 
@@ -64,6 +69,34 @@ def peak_memory() -> int | None:
     return _kilobytes("/proc/self/status", "VmHWM:")
 
 
+class Quiet:
+    """How many cores other processes keep busy, from its making on."""
+
+    def __init__(self) -> None:
+        """Starts to watch."""
+        self._before = self._seconds()
+
+    def others(self) -> float | None:
+        """Cores that other processes kept busy meanwhile, on average; None if not told."""
+        now = self._seconds()
+        if self._before is None or now is None:
+            return None
+        wall, others = np.subtract(now, self._before)
+        return max(0.0, float(others / wall))
+
+    @staticmethod
+    def _seconds() -> tuple[float, float] | None:
+        """The clock, and the processor seconds of all others so far."""
+        path = Path("/proc/stat")
+        if not path.is_file():
+            return None
+        user, nice, system, _, _, *interrupts = map(
+            int, path.read_text().split("\n")[0].split()[1:9]
+        )
+        busy = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+        return time.perf_counter(), busy - time.process_time()
+
+
 def printed_by(command: Sequence[str]) -> int | None:
     """The number that a process of its own prints last, such as its peak memory."""
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -75,6 +108,13 @@ def _kilobytes(file: str, field: str) -> int | None:
     path = Path(file)
     text = path.read_text() if path.is_file() else ""
     return int(text.split(field)[1].split()[0]) * 1024 if field in text else None
+
+
+def _fingerprint() -> str:
+    """Of this package's code: figures of another one are not to be mixed with these."""
+    package = Path(__file__).parents[1]
+    code = b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))
+    return hashlib.sha256(code).hexdigest()[:12]
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 "adm" is the U-Net of guided-diffusion, put together from diffusers' blocks: at 256x256 it has the
 552.8 M weights and 2.24 TFLOP of the published models, at 64x64 (64 channels) 25.1 M and 17.7
-GFLOP. "ddpm" is the one of Ho et al. (2020): google/ddpm-ema-celebahq-256 and google/ddpm-cifar10-32.
+GFLOP. "ddpm" is the one of Ho et al. (2020), google/ddpm-ema-celebahq-256 and ddpm-cifar10-32.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _blocks(attends: Sequence[bool], down: str, up: str) -> dict[str, tuple[str,
 
 def shapes_of(config: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
     """The network's structure, and shapes in the place of its weights."""
-    model = abstract_model(lambda **more: in_computing_dtype(UNet2DModel(**more)), config, dtype=dtype)
+    model = abstract_model(
+        lambda **more: in_computing_dtype(UNet2DModel(**more)), config, dtype=dtype
+    )
     return nnx.split(model)
 
 

@@ -1,8 +1,9 @@
-"""What this project puts into the rounds: the sampler, the sampler as scripts run it, the network."""
+"""What this project puts into the rounds: the sampler, with and without progress; the network."""
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -77,16 +78,17 @@ class Ours:
             lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=self.all), self.shapes
         )
         call = jax.jit(lambda state, x, t: predict(self.graph, state, x, t))
+        started = time.perf_counter()
         self.network = call.lower(state, x, t).compile()
+        self.compile_seconds = time.perf_counter() - started
 
     @property
     def memory(self) -> int:
-        """Bytes that a call takes on all devices together, by the compiler's plan."""
-        plan = self.network.memory_analysis()
-        parts = (
-            plan.argument_size_in_bytes, plan.output_size_in_bytes, plan.temp_size_in_bytes
-        )  # fmt: skip
-        return self.mesh.size * sum(parts)
+        """Bytes that a call takes on all devices together, by the compiler's plan; 0 if untold."""
+        if (plan := self.network.memory_analysis()) is None:  # not every backend tells
+            return 0
+        size = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+        return self.mesh.size * size
 
     def contestants(self, model: nnx.Module) -> dict[str, Contestant]:
         """The rounds of `model`, whose weights are sent to the devices once."""
@@ -95,11 +97,11 @@ class Ours:
         model = nnx.merge(self.graph, state)
         rng = np.random.default_rng(0)
         pictures = rng.integers(0, 256, (work.batch, work.size, work.size, 3), np.uint8)
-        known = half((work.size, work.size))
+        known = jnp.asarray(half((work.size, work.size)))
         images = jax.device_put(pictures / np.float32(127.5) - 1, self.parted)
         t = jax.device_put(jnp.int32(500), self.all)
         keys = jax.device_put(jax.random.split(jax.random.key(0), work.batch), self.parted)
-        tasks = [Task(str(i), picture, known, i) for i, picture in enumerate(pictures)]
+        tasks = [Task(str(i), picture, np.asarray(known), i) for i, picture in enumerate(pictures)]
         walk: dict[str, Any] = {"noise": work.noise, "resampling": work.plan}
 
         def sampler() -> None:

@@ -122,9 +122,7 @@ class Peers:
 def torch_matrix_product(dtype: str, products: int = 4) -> tuple[Contestant, float]:
     """Square matrix products in PyTorch, and how many floating-point operations they are."""
     side = MATRIX_SIDE["gpu" if _device() == "cuda" else "cpu"]
-    matrix = torch.full(
-        (side, side), 1 / side, device=_device(), dtype=getattr(torch, dtype)
-    )
+    matrix = torch.full((side, side), 1 / side, device=_device(), dtype=getattr(torch, dtype))
 
     def run() -> None:
         product = matrix

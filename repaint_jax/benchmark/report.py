@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from repaint_jax.resampling import ResampleSchedule
 LABELS = {
     "sampler": "this sampler",
     "progress": "this sampler, with progress",
-    "forward": "its bare network",
+    "forward": "the bare network",
     "diffusers": "diffusers' RePaintPipeline",
-    "torch": "its bare network",
+    "torch": "the bare network in PyTorch",
     "diffusers_compiled": "diffusers' RePaintPipeline, torch.compile",
-    "torch_compiled": "its bare network, torch.compile",
+    "torch_compiled": "the bare network in PyTorch, torch.compile",
 }
 _PEERS = {"sampler": "diffusers", "progress": "diffusers", "forward": "torch"}
 _COLOURS = ("#3b6ea5", "#d1495b", "#8a8a8a")  # ours, PyTorch eager, PyTorch compiled
+_QUIET = 0.1  # cores: more work of others than this shows in the figures
 PAPER_CALLS = ResampleSchedule.create(250, 10, 10).num_model_calls
 
 
@@ -74,48 +75,58 @@ def title(row: dict[str, Any]) -> str:
 
 
 def told(row: dict[str, Any]) -> str:
-    """A row as Markdown: a table of the contestants, and what follows from them."""
+    """A row as Markdown: a table of the contestants, and what follows from it."""
     if "skipped" in row:
         return f"### {title(row)}\n\nskipped: {row['skipped']}\n"
-    figures, batch = summary(row), row["batch"]
+    figures = summary(row)
     lines = [
         f"### {title(row)}",
         "",
         f"{row['weights'] / 1e6:.1f} M weights, {row['flops'] / 1e9:.1f} GFLOP a picture and call; "
         f"{row['rounds']} rounds of {row['calls']} calls; median (least to greatest)",
         "",
-        "| | ms a call | ms a call a picture | first call, s more |",
-        "|---|---|---|---|",
+        *_table(row, figures),
+        "",
+        *(f"* {finding}" for finding in _findings(row, figures)),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(row: dict[str, Any], figures: dict[str, Any]) -> Iterator[str]:
+    yield "| | ms a call | ms a call a picture | s to compile |"
+    yield "|---|---|---|---|"
     for name, label in LABELS.items():
         if name in figures["ms_per_call"]:
             low, median, high = figures["ms_per_call"][name]
-            lines.append(
-                f"| {label} | {median:.1f} ({low:.1f} to {high:.1f}) | {median / batch:.1f} | "
-                f"{figures['compile_seconds'][name]:.1f} |"
+            yield (
+                f"| {label} | {median:.1f} ({low:.1f} to {high:.1f}) | "
+                f"{median / row['batch']:.1f} | {figures['compile_seconds'][name]:.1f} |"
             )
-    lines.append("")
+
+
+def _findings(row: dict[str, Any], figures: dict[str, Any]) -> Iterator[str]:
     for name, spread in figures["times_as_fast"].items():
         ours, peer = name.split(" / ")
-        lines.append(f"* {LABELS[ours]} is {_times(spread)} as fast as {LABELS[peer]}")
+        yield f"{LABELS[ours]} is {_times(spread)} as fast as {LABELS[peer]}"
     for name, spread in figures["overhead"].items():
-        lines.append(f"* {LABELS[name]} over its bare network: {_percent(spread)}")
+        yield f"{LABELS[name]}, over the bare network: {_percent(spread)}"
     rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in row["matrix"].items())
-    lines.append(
-        f"* its bare network at {figures['share_of_matrix_rate']:.0%} of the machine's matrix "
+    yield (
+        f"the bare network at {figures['share_of_matrix_rate']:.0%} of the machine's matrix "
         f"products (best rates, GFLOP/s: {rates})"
     )
     memory = ", ".join(
         f"{name} {'not known' if held is None else f'{held / 1e9:.2f} GB'}"
         for name, held in row["peak_memory"].items()
     )
-    lines.append(f"* peak memory of a process alone: {memory}")
-    lines.append(
-        f"* the paper's {PAPER_CALLS} calls: {figures['paper_seconds_per_picture']:.0f} s a picture "
+    yield f"peak memory of a process alone: {memory}"
+    yield (
+        f"the paper's {PAPER_CALLS} calls: {figures['paper_seconds_per_picture']:.0f} s a picture "
         f"(extrapolated from {row['calls']} calls)"
     )
-    lines += [f"* left out, {LABELS[name]}: {why}" for name, why in row["left_out"].items()]
-    return "\n".join(lines) + "\n"
+    yield from (f"left out, {LABELS[name]}: {why}" for name, why in row["left_out"].items())
+    if (others := row["cores_busy_elsewhere"] or 0) > _QUIET:
+        yield f"**not quiet**: other processes kept {others:.1f} cores busy meanwhile"
 
 
 def _times(spread: Spread) -> str:

@@ -36,9 +36,7 @@ def seconds_of(contestant: Contestant) -> float:
     return time.perf_counter() - started
 
 
-def alternate(
-    contestants: Mapping[str, Contestant], rounds: int
-) -> Iterator[tuple[str, float]]:
+def alternate(contestants: Mapping[str, Contestant], rounds: int) -> Iterator[tuple[str, float]]:
     """Runs all contestants `rounds` times; every other round goes backwards.
 
     Yields:

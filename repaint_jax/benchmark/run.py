@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from repaint_jax.benchmark.machine import (
+    Quiet,
     available_memory,
     describe_machine,
     matrix_product,
@@ -137,8 +137,8 @@ def kept_rows(path: Path, machine: dict[str, Any]) -> list[dict[str, Any]]:
         ) from error
     if not same:
         raise BenchmarkError(
-            f"{path} was measured on another machine or with other versions, or other --peers; "
-            "choose another --workdir, or remove it"
+            f"{path} was measured on another machine or with other versions or other code: remove "
+            "it, or choose another --workdir"
         )
     return rows
 
@@ -188,9 +188,9 @@ def measured(
     if (free := available_memory()) is not None and needed > free:
         why = f"it needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
         return {**row, "skipped": why}
-    return {**row, **timed(request, work, ours, title(row)),
-            "peak_memory": {name: printed_by(alone(name, work))
-                            for name in ("jax", *(["torch"] if request.peers else []))}}  # fmt: skip
+    row |= timed(request, work, ours, title(row))
+    names = ("jax", "torch") if request.peers else ("jax",)
+    return {**row, "peak_memory": {name: printed_by(alone(name, work)) for name in names}}
 
 
 def expected_seconds(row: dict[str, Any], rate: float, contestants: int) -> float:
@@ -212,32 +212,41 @@ def timed(request: Request, work: Workload, ours: Ours, label: str) -> dict[str,
         products["torch"] = torch_peers.torch_matrix_product(work.dtype)
     turns = len(contestants) * (request.rounds + 1) + len(products) * request.rounds
     with tqdm(total=turns, desc=label, unit="turn") as bar:
-        first, left_out = {}, {}
-        for name, contestant in list(contestants.items()):
-            try:
-                first[name] = seconds_of(contestant)
-            except Exception as error:  # compilers fail in many ways
-                if name in ("sampler", "progress", "forward"):
-                    raise
-                left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-                del contestants[name]
-            bar.update()
-        turn: dict[str, Contestant] = {
-            **contestants,
-            **{f"matrix {name}": product for name, (product, _) in products.items()},
-        }
+        first, left_out = warmed_up(contestants, bar)
+        first["forward"] += ours.compile_seconds
+        turn = {name: contestants[name] for name in first}
+        turn |= {f"matrix {name}": product for name, (product, _) in products.items()}
         seconds: dict[str, list[float]] = {name: [] for name in turn}
+        quiet = Quiet()
         for name, taken in alternate(turn, request.rounds):
             seconds[name].append(taken)
             bar.update()
+        others = quiet.others()
     return {
         "first_seconds": first,
-        "seconds": {name: seconds[name] for name in contestants},
+        "seconds": {name: seconds[name] for name in first},
         "matrix": {
             name: flops / min(seconds[f"matrix {name}"]) for name, (_, flops) in products.items()
         },
         "left_out": left_out,
+        "cores_busy_elsewhere": others,
     }
+
+
+def warmed_up(
+    contestants: Mapping[str, Contestant], bar: tqdm
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of everyone's first round; and of the compiled peers that fail, why."""
+    first, left_out = {}, {}
+    for name, contestant in contestants.items():
+        try:
+            first[name] = seconds_of(contestant)
+        except Exception as error:  # torch.compile needs a C++ compiler, and fails in many ways
+            if not name.endswith("_compiled"):
+                raise
+            left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        bar.update()
+    return first, left_out
 
 
 def check_equal(work: Workload, ours: Ours, model: Any, peers: Any) -> None:
