@@ -22,8 +22,9 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from repaint_jax.benchmark import BenchmarkError
 from repaint_jax.benchmark.ours import Workload
-from repaint_jax.benchmark.run import BenchmarkError, Request, run_alone, run_benchmark
+from repaint_jax.benchmark.run import Request, run_alone, run_benchmark
 from repaint_jax.devices import one_device_a_core
 
 _NETWORK = flags.DEFINE_enum(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -98,8 +99,11 @@ class Quiet:
 
 
 def printed_by(command: Sequence[str]) -> int | None:
-    """The number that a process of its own prints last, such as its peak memory."""
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    """The number that a process of its own prints last, as its peak memory; None if it fails."""
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        print(run.stderr, file=sys.stderr)  # no reason to lose what was measured before
+        return None
     last = run.stdout.split()[-1]
     return None if last == "None" else int(last)
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from flax import nnx
 
+from repaint_jax.benchmark import BenchmarkError
 from repaint_jax.benchmark.machine import MATRIX_SIDE
 from repaint_jax.benchmark.ours import Workload
 from repaint_jax.benchmark.rounds import Contestant
@@ -21,7 +22,16 @@ from repaint_jax.devices import num_cores
 
 
 def prepare_torch() -> dict[str, Any]:
-    """Settles threads and precision as JAX has them; the versions, as JSON has them."""
+    """Settles threads and precision as JAX has them; the versions, as JSON has them.
+
+    Raises:
+        BenchmarkError: JAX computes on a GPU that PyTorch does not see.
+    """
+    if jax.default_backend() == "gpu" and _device() == "cpu":
+        raise BenchmarkError(
+            "JAX computes on a GPU, but this PyTorch sees none: install PyTorch for CUDA, or "
+            "leave the peers out, --peers=none"
+        )
     torch.set_num_threads(num_cores())
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA's default is
     torch.backends.cudnn.benchmark = True

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from repaint_jax.benchmark import BenchmarkError
 from repaint_jax.benchmark.machine import (
     Quiet,
     available_memory,
@@ -28,10 +29,6 @@ from repaint_jax.files import replacing, workdir_errors
 
 # Of the largest value: TF32 on a GPU, and 16 bits through some sixty layers, agree no better.
 _AGREEMENT = {"float32": 5e-3, "bfloat16": 5e-2}
-
-
-class BenchmarkError(ValueError):
-    """The benchmark cannot be run so; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,11 @@ class Request:
             for batch in sorted(self.batches):
                 yield self.workload(size, batch)
 
-    def key(self, work: Workload) -> dict[str, Any]:
-        """What tells a row from another, as JSON has it."""
-        key = {"network": self.network, "size": work.size, "batch": work.batch,
-               "widths": work.config["block_out_channels"], "dtype": work.dtype,
-               "schedule": work.schedule, "rounds": self.rounds, "peers": self.peers}  # fmt: skip
+    def key(self, work: Workload, versions: Mapping[str, Any]) -> dict[str, Any]:
+        """What tells a row from another, as JSON has it; `versions` of the peers among it."""
+        key = {name: getattr(self, name) for name in ("network", "schedule", "rounds", "peers")}
+        key |= {"size": work.size, "batch": work.batch, "dtype": work.dtype}
+        key |= {"widths": work.config["block_out_channels"], **versions}
         return json.loads(json.dumps(key))
 
 
@@ -103,15 +100,14 @@ def run_benchmark(
     """
     works = list(request.workloads())
     machine = describe_machine()
-    if request.peers:
-        machine |= _torch_peers().prepare_torch()
-    print("; ".join(f"{name} {value}" for name, value in machine.items()))
+    versions = _torch_peers().prepare_torch() if request.peers else {}
+    print("; ".join(f"{name} {value}" for name, value in (machine | versions).items()))
     path = workdir / "benchmark.json"
     rows = kept_rows(path, machine)
     rate = quick_rate(request.dtype)
     print(f"matrix products at {rate / 1e9:.0f} GFLOP/s\n")
     for work in works:
-        key = request.key(work)
+        key = request.key(work, versions)
         found = next((row for row in rows if row["key"] == key), None)
         if found is None or "skipped" in found:
             rows = [row for row in rows if row["key"] != key]
