@@ -245,6 +245,8 @@ def test_the_peers_are_the_same_network_and_another_one_stops_the_run(tmp_path):
     model = ours.random_model()
     peers = Peers(work, model)
     run.check_equal(work, ours, model, peers)
+    half = request(dtype="bfloat16").workload(8, 1)
+    Peers(half, model).contestants(["eager"])["diffusers"]()  # its pipeline alone knows none
     mistaken = next(m for _, m in nnx.iter_modules(model) if isinstance(m, Linear))
     mistaken.kernel.set_value(2 * mistaken.kernel[...])
     with pytest.raises(BenchmarkError, match="the networks differ by"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -88,9 +89,9 @@ class Peers:
         scheduler = diffusers.RePaintScheduler(
             num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, eta=1.0
         )
-        pipeline = diffusers.RePaintPipeline(unet=network, scheduler=scheduler)
+        pipeline = diffusers.RePaintPipeline(unet=Float32(network), scheduler=scheduler)
         pipeline.set_progress_bar_config(disable=True)
-        image = self._pictures(np.zeros((work.batch, work.size, work.size, 3), np.float32))
+        image = torch.zeros((work.batch, 3, work.size, work.size))
         mask = torch.zeros_like(image[:, :1])
         mask[..., : work.size // 2] = 1
 
@@ -127,6 +128,20 @@ class Peers:
 
     def _pictures(self, x: np.ndarray) -> Any:
         return torch.tensor(x).permute(0, 3, 1, 2).contiguous().to(self.device, self.dtype)
+
+
+class Float32(torch.nn.Module):
+    """A network behind float32 pictures: the sampler here keeps such, the pipeline needs them."""
+
+    dtype = torch.float32
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network, self.device = network, network.device
+
+    def forward(self, x: Any, t: Any) -> SimpleNamespace:
+        """As `UNet2DModel` is called."""
+        return SimpleNamespace(sample=self.network(x.to(self.network.dtype), t).sample.float())
 
 
 def torch_matrix_product(dtype: str, products: int = 4) -> tuple[Contestant, float]:
