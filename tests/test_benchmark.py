@@ -40,7 +40,8 @@ def row(**changes):
         "weights": 3_000_000, "flops": 1e9, "matrix": {"jax": 40e9, "torch": 50e9},
         "seconds": {"sampler": [0.42, 0.88], "progress": [0.44, 0.88], "forward": [0.4, 0.8],
                     "diffusers": [0.84, 0.88], "torch": [0.4, 1.6]},
-        "first_seconds": {"sampler": 3.65, "progress": 0.1, "forward": 1.0},
+        "first_seconds": {"sampler": 3.65, "progress": 0.1, "forward": 1.0,
+                          "diffusers": 1.0, "torch": 1.0},
         "peak_memory": {"jax": 2_000_000_000, "torch": None}, "left_out": {},
         "cores_busy_elsewhere": 0.0,
     }  # fmt: skip
@@ -181,6 +182,8 @@ def test_a_killed_run_keeps_its_finished_rows(tmp_path, monkeypatch):
     done[:] = []
     run_benchmark(request(batches=(4, 1)), tmp_path, command())
     assert done == [4]
+    both = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    assert [kept["batch"] for kept in both] == [1, 4]
 
 
 def test_figures_of_another_machine_are_not_mixed_with_these(tmp_path):
