@@ -28,10 +28,10 @@ def one_device_a_core() -> None:
     """
     flag = "xla_force_host_platform_device_count"
     if "JAX_NUM_CPU_DEVICES" not in os.environ and flag not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", _num_cores())
+        jax.config.update("jax_num_cpu_devices", num_cores())
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))

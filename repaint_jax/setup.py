@@ -29,6 +29,7 @@ from repaint_jax.denoisers import Denoiser, noise_predictor
 from repaint_jax.files import expanded, fingerprint
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
+from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import SCHEDULES, NoiseSchedule, described_schedule
 
@@ -84,6 +85,7 @@ def build_model(config: ConfigDict, about: dict[str, Any]) -> Setup:
             f"config.model.path: {path} takes classes that are not numbers, class_embed_type "
             f"{model.config['class_embed_type']!r}; wrap it in Python as model(x, t), call inpaint"
         )
+    model = in_computing_dtype(model)
     return Setup(model, picture_shape(config.image_size, about, model.downsampling), channels)
 
 
@@ -199,7 +201,7 @@ def build_classifier(config: ConfigDict, setup: Setup) -> EncoderUNet:
             f"have {height}x{width} and {setup.channels}; change config.model.image_size or leave "
             "the classifier out"
         )
-    return classifier
+    return in_computing_dtype(classifier)
 
 
 def build_schedules(config: ConfigDict, about: dict) -> tuple[NoiseSchedule, ResampleSchedule]:

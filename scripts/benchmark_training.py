@@ -12,11 +12,10 @@ machine does hits both; the medians are printed, and the spread over the rounds.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ from absl import app, flags
 from flax import nnx
 
 from repaint_jax import NoiseSchedule
+from repaint_jax.benchmark.machine import peak_memory, printed_by
+from repaint_jax.benchmark.rounds import Spread, alternate, ratio
 from repaint_jax.checkpoints import load_diffusers
 from repaint_jax.devices import one_device_a_core
 from repaint_jax.training.loss import Forward, noise_loss
@@ -64,9 +65,7 @@ def main(argv: list[str]) -> None:
         step = makers[_ONLY.value]()
         for _ in range(_STEPS.value):
             step()
-        # Not getrusage's figure, which a process inherits from its parent.
-        status = Path("/proc/self/status").read_text()
-        print(status.split("VmHWM:")[1].split()[0])
+        print(peak_memory())
         return
     count = sum(weights.numel() for weights in network.parameters())
     print(f"{count / 1e6:.2f} M weights, {_BATCH_SIZE.value} pictures of {shape[1:]} a step")
@@ -75,28 +74,30 @@ def main(argv: list[str]) -> None:
         "jax": jax_step(model, noise, pictures),
         "torch": torch_step(network, noise, pictures),
     }
+    turns = {name: partial(repeated, step) for name, step in steps.items()}
+    for turn in turns.values():  # compiles and warms up
+        turn()
     rates: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(_ROUNDS.value + 1):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            for _ in range(_STEPS.value):
-                step()
-            if number:  # the first round compiles and warms up
-                seconds = time.perf_counter() - started
-                rates[name].append(_BATCH_SIZE.value * _STEPS.value / seconds)
+    for name, seconds in alternate(turns, _ROUNDS.value):
+        rates[name].append(_BATCH_SIZE.value * _STEPS.value / seconds)
     result: dict[str, Any] = {}
     for name, several in rates.items():
-        low, median, high = np.percentile(several, (0, 50, 100))
-        memory = peak_memory(name)
+        low, median, high = Spread.of(several)
+        memory = printed_by([sys.executable, *sys.argv, f"--only={name}"])
         print(
-            f"{name:6} {median:7.1f} pictures/s (from {low:.1f} to {high:.1f}), "
-            f"peak memory {memory / 1e6:.2f} GB"
+            f"{name:6} {median:7.1f} pictures/s (from {low:.1f} to {high:.1f}), peak memory "
+            + ("not known" if memory is None else f"{memory / 1e9:.2f} GB")
         )
-        result[name] = {"pictures_per_second": several, "peak_memory_kb": memory}
-    ratios = np.divide(rates["jax"], rates["torch"])
-    low, median, high = np.percentile(ratios, (0, 50, 100))
+        result[name] = {"pictures_per_second": several, "peak_memory": memory}
+    low, median, high = ratio(rates["jax"], rates["torch"])
     print(f"jax / torch {median:.2f} (round by round from {low:.2f} to {high:.2f})")
     print(json.dumps(result))
+
+
+def repeated(step: Callable[[], None]) -> None:
+    """The steps of a round."""
+    for _ in range(_STEPS.value):
+        step()
 
 
 def torch_network() -> Any:
@@ -190,13 +191,6 @@ def torch_loss(network: Any, noise: NoiseSchedule, x0: Any, t: Any, eps: Any) ->
 def nchw(x: np.ndarray) -> Any:
     """NHWC to torch's order."""
     return torch.tensor(x).permute(0, 3, 1, 2).contiguous()
-
-
-def peak_memory(name: str) -> int:
-    """Peak resident kB of a process that trains with one of the two alone."""
-    command = [sys.executable, *sys.argv, f"--only={name}"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(run.stdout.split()[-1])
 
 
 if __name__ == "__main__":

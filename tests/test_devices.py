@@ -58,7 +58,7 @@ def test_every_core_is_a_device_unless_the_user_decides(monkeypatch):
 
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
-    assert counted(dict(os.environ)) == devices._num_cores()
+    assert counted(dict(os.environ)) == devices.num_cores()
     flag = "--xla_force_host_platform_device_count=3"
     assert counted({**os.environ, "XLA_FLAGS": flag}) == 3
     assert counted({**os.environ, "JAX_NUM_CPU_DEVICES": "5"}) == 5

@@ -1,13 +1,20 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from repaint_jax.models import layers
 from repaint_jax.models.layers import (
     Conv,
     GroupNorm,
+    Linear,
+    attention,
     average_pool,
+    in_computing_dtype,
+    plain_attention,
     self_attention,
     timestep_embedding,
     upsample_nearest,
@@ -87,3 +94,91 @@ def test_attention_is_softmax_per_head_in_either_order(heads_first):
     qkv = jnp.asarray(np.concatenate([parts[i] for i in order], axis=-1), jnp.float32)
     out = self_attention(qkv, 2, heads_first=heads_first)
     np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Lets this machine lower for a GPU, which takes none; JAX asks for cuDNN while it traces."""
+
+    class Cudnn:
+        cudnn_get_version = staticmethod(lambda: 91300)
+
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.cuda_versions", Cudnn)
+    monkeypatch.setattr(layers, "cuda_capability", lambda: (8, 0))
+
+
+def lowered(function, platform, shape, dtype=jnp.bfloat16):
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    fresh = partial(function)  # of which JAX has no older trace
+    return jax.jit(fresh).trace(x, x, x).lower(lowering_platforms=(platform,)).as_text()
+
+
+def slope(q, k, v):
+    return jax.grad(lambda *qkv: (attention(*qkv).astype(jnp.float32) ** 2).sum())(q, k, v)
+
+
+def test_attention_is_one_kernel_on_a_gpu_and_products_elsewhere(pretended_gpu):
+    # Alone; as the sampler maps it over pictures; and with a gradient, as a classifier guides.
+    for function, shape in [(attention, (2, 64, 4, 32)), (jax.vmap(attention), (3, 1, 65, 4, 64)),
+                            (jax.vmap(slope), (3, 1, 64, 2, 64))]:  # fmt: skip
+        assert "__cudnn$fmha" in lowered(function, "cuda", shape)
+        for platform in ("cpu", "tpu", "rocm"):
+            assert "__cudnn" not in lowered(function, platform, shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "capability"),
+    [
+        ((2, 64, 4, 32), jnp.float32, (9, 0)),
+        ((2, 64, 4, 12), jnp.bfloat16, (9, 0)),
+        ((2, 64, 1, 512), jnp.bfloat16, (9, 0)),
+        ((2, 64, 4, 32), jnp.bfloat16, (7, 5)),
+    ],
+)
+def test_attention_is_plain_where_the_kernel_is_not_made_for_it(
+    pretended_gpu, monkeypatch, shape, dtype, capability
+):
+    monkeypatch.setattr(layers, "cuda_capability", lambda: capability)
+    assert "__cudnn" not in lowered(attention, "cuda", shape, dtype)
+
+
+def test_both_ways_of_attention_are_one_function(pretended_gpu):
+    """What runs here behind the choice is the plain one; the kernel's scale is JAX's default."""
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 16, 4, 8), jnp.bfloat16)
+    plain = plain_attention(q, k, v)
+    np.testing.assert_array_equal(jax.jit(attention)(q, k, v), plain.reshape(2, 16, 32))
+    ours, jaxs = (f(*(x.astype(jnp.float32) for x in (q, k, v)))
+                  for f in (plain_attention, jax.nn.dot_product_attention))  # fmt: skip
+    np.testing.assert_allclose(ours, jaxs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [([], (0, 0)), (["9.0"], (9, 0)), (["12.1", "8.6"], (8, 6)), (["gfx90a"], (0, 0))],
+)
+def test_the_weakest_gpu_decides(monkeypatch, told, expected):
+    class Device:
+        def __init__(self, capability):
+            self.compute_capability = capability
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [object(), *map(Device, told)])
+    assert layers.cuda_capability.__wrapped__() == expected
+
+
+def test_kernels_cast_once_give_the_same_bits():
+    class Network(nnx.Module):
+        def __init__(self):
+            self.conv = Conv(3, 32, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+            self.norm = GroupNorm(32)
+            self.embed = Linear(32, 8, rngs=nnx.Rngs(1))
+
+        def __call__(self, x):
+            return self.embed(self.norm(self.conv(x)))
+
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    network = Network()
+    expected = jax.jit(lambda model, x: model(x))(network, x)
+    cast = in_computing_dtype(network)
+    assert cast.conv.kernel.dtype == cast.conv.bias.dtype == jnp.bfloat16
+    assert cast.norm.scale.dtype == cast.embed.kernel.dtype == jnp.float32
+    np.testing.assert_array_equal(jax.jit(lambda model, x: model(x))(cast, x), expected)

@@ -93,6 +93,11 @@ def from_torch(kernel: np.ndarray) -> np.ndarray:
     return np.moveaxis(kernel, (1, 0), (-2, -1))
 
 
+def to_torch(kernel: np.ndarray) -> np.ndarray:
+    """The inverse of `from_torch`."""
+    return np.moveaxis(kernel, (-2, -1), (1, 0))
+
+
 def _some(names: list[str], limit: int = 8) -> str:
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest
