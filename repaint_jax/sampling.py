@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
@@ -204,12 +204,15 @@ class Sharing:
 
 
 def _keys(seed: int, jobs: Sequence[Job]) -> jax.Array:
-    root = jax.random.key(seed)
+    streams, samples = np.array([(task.stream, j) for task, j in jobs], np.uint32).T
+    return _folded(np.uint32(seed), streams, samples)
 
-    def key(task: Task, j: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(root, task.stream), j)
 
-    return jnp.stack([key(task, j) for task, j in jobs])
+@jax.jit
+def _folded(seed: jax.Array, streams: jax.Array, samples: jax.Array) -> jax.Array:
+    """The seed's key, folded with a picture's stream and a sample's number, for each of them."""
+    fold = jax.vmap(jax.random.fold_in)
+    return fold(jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(streams), samples)
 
 
 @contextmanager
