@@ -23,7 +23,7 @@ def keep_compiled() -> None:
     Warns:
         UserWarning: when the folder cannot be written; everything is compiled anew then.
     """
-    if not jax.config.read("jax_enable_compilation_cache"):
+    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
