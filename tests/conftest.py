@@ -1,5 +1,7 @@
-"""Shared by every test: where the reference outputs lie, and strict arithmetic."""
+"""Shared by every test: reference outputs, strict arithmetic, and a cache of what is compiled."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -14,6 +16,15 @@ from repaint_jax.models import UNet
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_configure(config):
+    """What the scripts compile is kept for the session, and the user's own cache left alone."""
+    if not hasattr(config, "workerinput"):  # pytest-xdist's workers inherit it
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(1 << 30)  # which brings a lock along
 
 
 @pytest.fixture(scope="session")
