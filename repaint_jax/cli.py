@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
+from repaint_jax.compilation import keep_compiled
 from repaint_jax.datasets import DataError
 from repaint_jax.devices import one_device_a_core
 from repaint_jax.images import ImageError
@@ -52,9 +54,11 @@ def launch(
     def main(argv: Sequence[str]) -> None:
         del argv
         logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
+        gc.freeze()  # modules stay, so let them not be searched for garbage again and again
         one_device_a_core()
         # A cluster that takes the machine away says so by this signal: it is as good as Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        keep_compiled()
         config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
         try:
             if config is not None:

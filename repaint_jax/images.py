@@ -9,6 +9,7 @@ import glob
 import re
 import warnings
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO
 
@@ -284,10 +285,10 @@ def astronaut(*, size: int | Shape | None = None, channels: int = 3) -> np.ndarr
 
     uint8[158, 158, channels], or of the size asked for, as in `load_image`.
     """
-    from skimage.data import astronaut as photograph
-
-    left, upper, right, lower = 148, 21, 306, 179  # eyes at (0.355, 0.513) and (0.638, 0.513)
-    return _as_array(Image.fromarray(photograph()[upper:lower, left:right]), size, channels)
+    # Not by skimage's own function, which loads SciPy.
+    with (files("skimage.data") / "astronaut.png").open("rb") as file:
+        face = Image.open(file).crop((148, 21, 306, 179))  # eyes at (0.355, 0.513), (0.638, 0.513)
+    return _as_array(face, size, channels)
 
 
 def _as_array(picture: Image.Image, size: int | Shape | None, channels: int) -> np.ndarray:

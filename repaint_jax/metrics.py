@@ -7,7 +7,6 @@ hole is `~known`. Both return None for a region without pixels.
 import math
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 _SSIM_WINDOW = 11  # a Gaussian of sigma 1.5, cut at 3.5 sigma
 
@@ -39,6 +38,8 @@ def ssim(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> float
     region = _region(a, b, where)
     if not region.any() or min(region.shape) < _SSIM_WINDOW:
         return None
+    from skimage.metrics import structural_similarity  # a fifth of a second that most starts spare
+
     _, similarity = structural_similarity(
         a,
         b,

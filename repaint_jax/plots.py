@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from repaint_jax.files import replacing
@@ -19,6 +16,8 @@ _LINE, _DOT = "#3b6ea5", "#d1495b"
 
 def plot_schedule(plan: ResampleSchedule, path: str | Path) -> None:
     """Draws t over the transitions, as the paper's Fig. 8 does, into a PNG."""
+    from matplotlib.figure import Figure  # half a second that most starts spare
+
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     transitions = np.abs(np.diff(plan.times)).sum()
@@ -96,9 +95,12 @@ def _small_plot(
     plan: ResampleSchedule, stops: Sequence[int], width: int
 ) -> tuple[Image.Image, list[tuple[int, int]]]:
     """The schedule in little, and the pixel (x, y) at which each stop lies on it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width / 100, 0.9), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes: Axes = figure.subplots()
+    axes = figure.subplots()
     axes.plot(_transitions(plan), plan.times, color=_LINE, linewidth=0.7)
     axes.set_ylabel("t", fontsize=8)
     axes.tick_params(labelsize=6, labelbottom=False)

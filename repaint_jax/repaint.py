@@ -286,20 +286,23 @@ def _advance(
     """The scan over some steps; those not `active` only fill the segment up and are skipped."""
     model = code.rebuild(weights)
 
-    def one_picture(key: jax.Array, x: jax.Array, image: jax.Array, known: jax.Array) -> jax.Array:
-        def advance(x: jax.Array, step: Step) -> jax.Array:
-            z = Draws(*jax.random.normal(jax.random.fold_in(key, step.index), (3, *x.shape)))
-            return repaint_step(
-                model, x, image, known, step, z, clip_denoised=clip_denoised, variance=variance
-            )
+    def one_picture(
+        key: jax.Array, x: jax.Array, image: jax.Array, known: jax.Array, step: Step
+    ) -> jax.Array:
+        z = Draws(*jax.random.normal(jax.random.fold_in(key, step.index), (3, *x.shape)))
+        return repaint_step(
+            model, x, image, known, step, z, clip_denoised=clip_denoised, variance=variance
+        )
 
-        def scanned(x: jax.Array, row: tuple[Step, jax.Array]) -> tuple[jax.Array, None]:
-            step, go = row
-            return jax.lax.cond(go, advance, lambda x, _: x, x, step), None
+    def advance(x: jax.Array, step: Step) -> jax.Array:
+        each = jax.vmap(one_picture, in_axes=(0, 0, 0, 0, None))
+        return each(keys, x, images, known, step)
 
-        return jax.lax.scan(scanned, x, (steps, active))[0]
+    def scanned(x: jax.Array, row: tuple[Step, jax.Array]) -> tuple[jax.Array, None]:
+        step, go = row
+        return jax.lax.cond(go, advance, lambda x, _: x, x, step), None
 
-    return jax.vmap(one_picture)(keys, x, images, known)
+    return jax.lax.scan(scanned, x, (steps, active))[0]
 
 
 def _typed(keys: jax.Array) -> jax.Array:

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
@@ -304,12 +304,15 @@ def check_finite(pictures: np.ndarray, calls: int) -> None:
 
 
 def _keys(seed: int, jobs: Sequence[Job]) -> jax.Array:
-    root = jax.random.key(seed)
+    streams, samples = np.array([(task.stream, j) for task, j in jobs], np.uint32).T
+    return _folded(np.uint32(seed), streams, samples)
 
-    def key(task: Task, j: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(root, task.stream), j)
 
-    return jnp.stack([key(task, j) for task, j in jobs])
+@jax.jit
+def _folded(seed: jax.Array, streams: jax.Array, samples: jax.Array) -> jax.Array:
+    """The seed's key, folded with a picture's stream and a sample's number, for each of them."""
+    fold = jax.vmap(jax.random.fold_in)
+    return fold(jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(streams), samples)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
-"""Shared by every test: where the reference outputs lie, strict arithmetic, how long to search."""
+"""Shared by every test: references, strict arithmetic, how long to search, what is compiled."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -29,6 +31,15 @@ settings.register_profile(
 settings.load_profile("short")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_configure(config):
+    """What the scripts compile is kept for the session, and the user's own cache left alone."""
+    if not hasattr(config, "workerinput"):  # pytest-xdist's workers inherit it
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(1 << 30)  # which brings a lock along
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations
 from config_files import load_config
 from flax import nnx
 from PIL import Image
 
-from repaint_jax.checkpoints import CheckpointError, load, save
+from repaint_jax.checkpoints import CheckpointError, load, load_about, save
 from repaint_jax.experiment import run_inpainting, run_schedule_plot
 from repaint_jax.images import ImageError
 from repaint_jax.models import EncoderUNet, UNet
@@ -111,6 +112,23 @@ def test_the_same_run_gives_the_same_pictures_whatever_the_batch_size(config, tm
     run_inpainting(config, tmp_path / "seed")
     one, other = (read(tmp_path / name / "inpainted" / "a_0.png") for name in ("once", "seed"))
     assert not np.array_equal(one, other)
+
+
+def test_a_run_of_other_pictures_masks_seed_and_weights_compiles_nothing(config, tmp_path):
+    run_inpainting(config, tmp_path / "once")
+    for name in "ab":
+        Image.new("RGB", (SIDE, SIDE), "blue").save(tmp_path / "faces" / f"{name}.png")
+    other = load(config.model.path)
+    other.out_conv.bias[...] = np.linspace(-0.5, 0.5, 6, dtype=np.float32)
+    save(tmp_path / "other.safetensors", other, **load_about(config.model.path))
+    config.update(
+        {"mask": "wide", "seed": 7, "model": {"path": str(tmp_path / "other.safetensors")}}
+    )
+    with compilations() as compiled:
+        run_inpainting(config, tmp_path / "again")
+    assert compiled == []
+    once, again = (read(tmp_path / run / "inpainted" / "a_0.png") for run in ("once", "again"))
+    assert not np.array_equal(once, again)
 
 
 def test_mask_files_are_paired_by_name_and_inverted_on_demand(config, tmp_path):

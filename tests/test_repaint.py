@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations
 from conftest import GOLDEN
 from gaussian import exact_denoiser, oracle_cases
 from jax.tree_util import Partial
@@ -224,20 +225,25 @@ def test_nothing_recompiles_for_new_weights_mask_seed_image_or_schedule_of_equal
         known = jax.random.bernoulli(key, 0.5, SHAPE[:2])
         return inpaint(key, Partial(counting, weights), image, known, eta=eta, **plan)
 
-    run(0, jnp.ones(3), PLAN)
+    weights, others = jnp.ones(3), jnp.asarray(np.full(3, 2, np.float32))
+    with compilations() as compiled:
+        run(0, weights, PLAN)
     once = len(traces)
     assert once > 0
+    assert compiled.count("jit(_advance)") == 1
     cosine = {"noise": NoiseSchedule.cosine(1000).respace(12), "resampling": PLAN["resampling"]}
     # Another walk with as many calls: it shuttles at the end instead of on the way.
     shuttle = [6, 5, 4, 3, 2, *([1, 0] * 15), -1]
     other = {"noise": TRAINED.respace(7), "resampling": ResampleSchedule.from_times(shuttle)}
     assert other["resampling"].num_model_calls == PLAN["resampling"].num_model_calls
-    outs = [
-        run(1, 2 * jnp.ones(3), PLAN),
-        run(2, jnp.ones(3), cosine),
-        run(3, jnp.ones(3), PLAN, 0.0),
-        run(4, jnp.ones(3), other),
-    ]
+    with compilations() as compiled:
+        outs = [
+            run(1, others, PLAN),
+            run(2, weights, cosine),
+            run(3, weights, PLAN, 0.0),
+            run(4, weights, other),
+        ]
+    assert compiled == []
     assert len(traces) == once
     assert not np.array_equal(outs[0], outs[1])
 

@@ -5,9 +5,10 @@ it wants with what the file has, and put the file's arrays in. No random weights
 """
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -23,8 +24,14 @@ def abstract_model(construct: Callable[..., Any], config: Mapping[str, Any], **m
 
     Raises CheckpointError for a configuration that the architecture does not take.
     """
+
+    def constructed() -> Any:
+        # nnx.Rngs would do, but counts its keys, which takes longer than all the rest.
+        key = jax.random.key(0)
+        return construct(**config, **more, rngs=SimpleNamespace(params=lambda: key))
+
     try:
-        return nnx.eval_shape(lambda: construct(**config, **more, rngs=nnx.Rngs(0)))
+        return nnx.eval_shape(constructed)
     except Exception as error:  # a damaged one can fail in any way
         raise CheckpointError(f"the configuration does not make a model: {error}") from error
 
@@ -60,9 +67,10 @@ def fill(model: Any, tensor: Callable[[str], np.ndarray]) -> Any:
     graph, state = nnx.split(model)
 
     def filled(path: tuple[Any, ...], variable: Any) -> Any:
-        # A copy, as jax may otherwise keep pointing into a file's memory map.
-        value = jnp.array(tensor(".".join(map(str, path))), dtype=variable.dtype, copy=True)
-        return variable.replace(value)
+        # A copy, as jax may otherwise keep pointing into a file's memory map; NumPy's, as jax
+        # would compile one for each shape.
+        value = np.array(tensor(".".join(map(str, path))), variable.dtype, order="C")
+        return variable.replace(jax.device_put(value))
 
     flat = [(path, filled(path, variable)) for path, variable in nnx.to_flat_state(state)]
     return nnx.merge(graph, nnx.from_flat_state(flat))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from repaint_jax.evaluation.scores import Row
 
@@ -51,8 +50,10 @@ class Mean:
         n = len(values)
         if n == 1:
             return cls(float(values[0]), None)
+        from scipy.special import stdtrit  # Student's quantiles
+
         error = float(np.std(values, ddof=1)) / np.sqrt(n)
-        return cls(float(np.mean(values)), float(student.ppf(0.975, n - 1) * error))
+        return cls(float(np.mean(values)), float(stdtrit(n - 1, 0.975) * error))
 
     def text(self, digits: int, *, sign: bool = False) -> str:
         """As in "12.3 ± 0.4"."""
