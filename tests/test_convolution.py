@@ -4,12 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from repaint_jax.models import convolution, onednn
 
@@ -108,55 +108,62 @@ def test_derivatives_are_those_of_the_plain_convolution(padding):
     np.testing.assert_allclose(forward, inner, rtol=1e-4)
 
 
-@needs_onednn
-def test_devices_convolve_their_own_pictures_without_gathering_them():
-    mesh = Mesh(np.array(jax.devices()), ("pictures",))
-    x, kernel, bias = drawn(2 * mesh.size, 8, 8, 4, 6)
-    pictures = NamedSharding(mesh, PartitionSpec("pictures"))
-    copied = NamedSharding(mesh, PartitionSpec())
-    arrays = (jax.device_put(x, pictures), *jax.device_put((kernel, bias), copied))
-    mapped = jax.vmap(lambda x, *weights: convolve(x[None], *weights)[0], (0, None, None))
-    compiled = jax.jit(mapped).lower(*arrays).compile()
-    y = compiled(*arrays)
-    assert y.sharding.is_equivalent_to(pictures, y.ndim)
-    assert "all-gather" not in compiled.as_text()
-    np.testing.assert_array_equal(y, convolve(x, kernel, bias))
+TWO_DEVICES = """
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from test_convolution import convolve, drawn
 
-
-PROBE = """
-from repaint_jax.models.onednn import available
-print(available())
+mesh = Mesh(np.array(jax.devices()), ("pictures",))
+pictures, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["pictures"], []))
+x, *weights = drawn(4, 8, 8, 4, 6)
+arrays = (jax.device_put(x, pictures), *jax.device_put(weights, copied))
+mapped = jax.vmap(lambda x, *weights: convolve(x[None], *weights)[0], (0, None, None))
+compiled = jax.jit(mapped).lower(*arrays).compile()
+y = compiled(*arrays)
+assert mesh.size == 2 and y.sharding.is_equivalent_to(pictures, y.ndim), y.sharding
+assert "repaint_convolution" in compiled.as_text() and "all-gather" not in compiled.as_text()
+np.testing.assert_array_equal(y, convolve(x, *weights))
+print("done")
 """
+AVAILABLE = "from repaint_jax.models.onednn import available; print(available())"
 
 
-def probe(**environment):
-    run = subprocess.run(
-        [sys.executable, "-c", PROBE],
+def run(code, **environment):
+    """What the code prints, and its warnings."""
+    completed = subprocess.run(
+        [sys.executable, "-c", code],
         env={**os.environ, **environment},
+        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        check=True,
     )
-    return run.stdout.strip(), run.stderr
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout.strip(), completed.stderr
+
+
+@needs_onednn
+def test_devices_convolve_their_own_pictures_without_gathering_them():
+    flag = "--xla_force_host_platform_device_count=2"
+    assert run(TWO_DEVICES, XLA_FLAGS=flag)[0] == "done"
 
 
 def test_the_user_can_forbid_onednn():
-    assert probe(REPAINT_JAX_ONEDNN="0") == ("False", "")
+    assert run(AVAILABLE, REPAINT_JAX_ONEDNN="0") == ("False", "")
 
 
 @needs_onednn
 def test_onednn_is_compiled_once(tmp_path):
-    assert probe(XDG_CACHE_HOME=str(tmp_path))[0] == "True"
+    assert run(AVAILABLE, XDG_CACHE_HOME=str(tmp_path))[0] == "True"
     (library,) = (tmp_path / "repaint_jax").iterdir()
     made = library.stat().st_mtime_ns
-    assert probe(XDG_CACHE_HOME=str(tmp_path), PATH="")[0] == "True"
+    assert run(AVAILABLE, XDG_CACHE_HOME=str(tmp_path), PATH="")[0] == "True"
     assert library.stat().st_mtime_ns == made
 
 
 @needs_onednn
 @pytest.mark.parametrize("compiler", ["no-such-compiler", shutil.which("false") or "false"])
 def test_without_a_compiler_a_warning_tells_what_to_do(tmp_path, compiler):
-    told, warning = probe(XDG_CACHE_HOME=str(tmp_path), CXX=compiler)
+    told, warning = run(AVAILABLE, XDG_CACHE_HOME=str(tmp_path), CXX=compiler)
     assert told == "False"
     assert "needs g++ 10 or newer" in warning
     assert "REPAINT_JAX_ONEDNN=0" in warning
