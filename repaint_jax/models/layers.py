@@ -17,6 +17,8 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from repaint_jax.models.convolution import convolve
+
 Network = TypeVar("Network", bound=nnx.Module)
 
 
@@ -72,14 +74,13 @@ class Conv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """f[B, H, W, in_channels] -> f[B, H/stride, W/stride, out_channels]."""
-        y = lax.conv_general_dilated(
+        return convolve(
             x.astype(self.dtype),
             self.kernel.astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding=(self.padding, self.padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            self.bias.astype(self.dtype),
+            stride=self.stride,
+            padding=self.padding,
         )
-        return y + self.bias.astype(self.dtype)[None, None, None, :]
 
 
 def _kernel_and_bias(
