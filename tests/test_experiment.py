@@ -214,7 +214,7 @@ def test_a_model_in_the_box_fills_its_pictures_as_its_configuration_says(name, s
 
 
 def change(config, **fields):
-    with config.unlocked():
+    with config.unlocked(), config.ignore_type():
         for name, value in fields.items():
             section, _, field = name.rpartition("__")
             if section:
@@ -252,6 +252,15 @@ def change(config, **fields):
         ({"resampling__num_resamples": 0}, ConfigError, "num_resamples must be at least 1"),
         ({"sampler__variance": "learned"}, ConfigError, "fixed_small or fixed_large"),
         ({"sampler__eta": 1.5}, ConfigError, "config.sampler.eta: from 0"),
+        ({"num_samples": "2"}, ConfigError, "config.num_samples: expected int, not '2'"),
+        ({"num_samples": 10**9}, ConfigError, "config.num_samples: at most 100000"),
+        ({"invert_mask": 1}, ConfigError, "config.invert_mask: expected bool, not 1"),
+        ({"noise": 3}, ConfigError, "config.noise: expected a section of fields, not 3"),
+        ({"noise__kind": 3}, ConfigError, r"config.noise.kind: expected str \| None, not 3"),
+        ({"model__image_size": 10**6}, ConfigError, "image_size: at most 8192 pixels a side"),
+        ({"model__path": "~no_such_user/x.pt"}, ConfigError, "there is no file ~no_such_user/x.pt"),
+        ({"image": "~no_such_user/x.png"}, ImageError, "~no_such_user/x.png: expected a picture"),
+        ({"image": "\0"}, FileNotFoundError, "names cannot hold a zero byte"),
     ],
 )
 def test_a_bad_configuration_is_refused_before_anything_is_written(
@@ -291,6 +300,36 @@ def test_bad_pictures_and_masks_are_refused_before_anything_is_written(config, f
     for name in ("x.png", "y.png"):
         Image.new("L", (30, 20)).save(tmp_path / "masks" / name)
     refused("a.png, b.png: no mask of that name", mask=str(tmp_path / "masks"))
+
+
+def test_a_field_that_is_missing_is_named(config, tmp_path):
+    with config.unlocked():
+        del config.resampling["jump_length"]
+    with pytest.raises(ConfigError, match=r"config.resampling.jump_length: it is missing"):
+        run_inpainting(config, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change_", "message"),
+    [
+        ({"image_size": [16]}, "nothing can be made of what it says"),
+        ({"noise": "linear"}, "nothing can be made of what it says"),
+        ({"noise": {"kind": ["linear"]}}, "nothing can be made of what it says"),
+        ({"prediction": ["x0"]}, "nothing can be made of what it says"),
+        ({"noise": {"kind": "linear", "num_train_steps": "x"}}, "config.noise.num_train_steps: "),
+        ({"noise": {"kind": "linear", "num_train_steps": 9, "colour": 1}}, "keyword argument"),
+        ({"sampler": {"variance": []}}, r"config.sampler.variance: .* not \[\]"),
+    ],
+)
+def test_a_model_whose_file_says_nonsense_of_its_training_is_refused(
+    config, tiny, tmp_path, change_, message
+):
+    about = {"image_size": 16, "noise": {"kind": "linear", "num_train_steps": 1000}}
+    path = tmp_path / "odd.safetensors"
+    save(path, load(tiny), **{**about, **change_})
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        run_inpainting(change(config, model__path=str(path)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_checkpoints_are_refused(config, tiny, tmp_path):

@@ -220,3 +220,16 @@ def test_another_programs_state_dict_is_refused(tmp_path):
     path = write_state_dict(tmp_path / "other.pt", {"conv_in.weight": np.zeros(3, np.float32)})
     with pytest.raises(CheckpointError, match=r"not a checkpoint of guided.* conv_in\.weight"):
         load_guided_diffusion(path)
+
+
+def test_a_damaged_name_or_an_empty_tensor_is_refused_at_once(tmp_path, golden):
+    tensors = dict(read_torch_file(golden / "adm_tiny.pt"))
+    bias = tensors.pop("input_blocks.1.0.in_layers.2.bias")
+    far = {**tensors, "input_blocks.1000000000.0.in_layers.2.bias": bias}
+    path = write_state_dict(tmp_path / "far.pt", far)
+    with pytest.raises(CheckpointError, match="not a checkpoint of guided-diffusion"):
+        load_guided_diffusion(path, num_heads=4)
+    empty = {**tensors, "time_embed.0.weight": np.zeros((128, 0), np.float32)}
+    path = write_state_dict(tmp_path / "empty.pt", empty)
+    with pytest.raises(CheckpointError, match=r"expected a tensor time_embed\.0\.weight"):
+        load_guided_diffusion(path)

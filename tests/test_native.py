@@ -150,3 +150,42 @@ def test_the_shipped_faces_load_with_their_licence():
     assert load(path).config["channel_mult"] == [1, 2, 4]
     assert about["noise"] == {"kind": "linear", "num_train_steps": 1000}
     assert "non-commercial" in about["licence"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_header_nested_without_end_is_refused(path, text):
+    save_file({"x": np.zeros(3)}, path, {"repaint_jax": text})
+    with pytest.raises(CheckpointError, match="not written by repaint_jax"):
+        load(path)
+
+
+@pytest.mark.parametrize("part", ["architecture", "config", "about"])
+def test_a_header_whose_parts_are_of_other_types_is_refused(path, part):
+    rewrite(path, {part: [1]})
+    for load_any in (load, load_about):
+        with pytest.raises(CheckpointError, match="not written by repaint_jax"):
+            load_any(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_res_blocks": 10**9}, "expected 1 to 200 residual blocks in the encoder"),
+        ({"channel_mult": []}, "expected 1 to 200 residual blocks in the encoder; got 0"),
+        ({"num_res_blocks": "1"}, "num_res_blocks: expected int, got '1'"),
+        ({"channel_mult": [1, None]}, r"channel_mult: expected tuple\[float, ...\], got"),
+        ({"num_heads": 1.5}, "num_heads: expected int, got 1.5"),
+        ({"num_head_channels": True}, r"num_head_channels: expected int \| None, got True"),
+        ({"use_scale_shift_norm": None}, "use_scale_shift_norm: expected bool, got None"),
+    ],
+)
+def test_an_architecture_no_network_has_is_refused_before_it_is_built(path, change, message):
+    rewrite(path, {"config": {**SMALL, **change}})
+    with pytest.raises(CheckpointError, match=f"does not make a model: {message}"):
+        load(path)
+
+
+def test_weights_that_are_no_floats_are_refused(path):
+    rewrite(path, change_tensors={"out_conv.bias": np.zeros(6, np.int64)})
+    with pytest.raises(CheckpointError, match=r"out_conv\.bias is of the type I64; expected F16"):
+        load(path)

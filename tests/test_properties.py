@@ -204,13 +204,12 @@ cases = st.builds(
 @few
 @given(cases)
 def test_known_pixels_come_out_bit_for_bit(case):
-    given_ = case.images.astype(np.float32)
+    image = case.images.astype(np.float32)
     out = case.filled()
     assert out.shape == case.shape
     assert out.dtype == np.float32
     assert np.isfinite(out).all()
-    np.testing.assert_array_equal(out[case.known], given_[case.known])
-    assert not np.any(out[~case.known] == given_[~case.known]) or given_.dtype != case.images.dtype
+    np.testing.assert_array_equal(out[case.known], image[case.known])
 
 
 @few
@@ -234,7 +233,8 @@ def test_a_picture_depends_on_its_own_key_picture_and_mask_alone(case, data):
 @few
 @given(cases)
 def test_the_same_keys_give_the_same_pictures_and_others_other_ones(case):
-    assume(not case.known.all())
+    # So many numbers that their clipping to -1 and 1 cannot make the pictures equal.
+    assume(np.sum(~case.known) * case.shape[3] >= 15)
     first = case.filled()
     np.testing.assert_array_equal(case.filled(), first)
     other = case.filled(keys=jax.random.split(jax.random.key(5), case.shape[0]))

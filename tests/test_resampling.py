@@ -89,6 +89,11 @@ def test_lists_that_are_no_walk_are_refused_where_they_go_wrong(times, message):
         ResampleSchedule.from_times(times)
 
 
+def test_a_walk_without_end_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match="take 2400000000010 network calls; at most 10000000"):
+        ResampleSchedule.create(250, 10, 10**10)
+
+
 def test_fractions_are_no_timesteps():
     with pytest.raises(TypeError):
         ResampleSchedule.from_times([1.5, 0.5, -0.5])

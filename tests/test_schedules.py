@@ -91,6 +91,12 @@ def test_impossible_betas_are_refused(betas, message):
         NoiseSchedule.from_betas(betas)
 
 
+def test_more_steps_than_any_training_has_are_refused():
+    for make in (NoiseSchedule.linear, NoiseSchedule.cosine, NoiseSchedule.sigmoid):
+        with pytest.raises(ValueError, match="can have 1000000 steps at most; got 1000000000000"):
+            make(10**12)
+
+
 def test_no_steps_is_no_schedule():
     with pytest.raises(ValueError, match="at least 1 step; got 0"):
         NoiseSchedule.linear(0)

@@ -135,6 +135,51 @@ def test_a_tensor_that_leaves_its_storage_is_refused(tmp_path, shape, strides, o
         read_torch_file(path)
 
 
+def test_a_tensor_larger_than_its_storage_is_refused_for_the_memory_it_would_take(tmp_path):
+    content = dict_of({"x": tensor("FloatStorage", "0", 6, (10**6, 10**6), (0, 0))})
+    path = write_zip(tmp_path / "huge.pt", content, {"0": SIX.tobytes()})
+    with pytest.raises(CheckpointError, match=r"\(1000000, 1000000\) is larger than its storage"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "message"),
+    [
+        (b"r\xff\xff\xff\x7f", "memo index 2147483647"),
+        (b"\x96" + b"\xff" * 7 + b"\x7f", "expected 9223372036854775807 bytes in a bytearray8"),
+    ],
+)
+def test_a_pickle_cannot_ask_for_more_memory_than_it_is_large(tmp_path, opcodes, message):
+    path = write_zip(tmp_path / "greedy.pt", b"}" + opcodes, {})
+    with pytest.raises(CheckpointError, match=message):
+        read_torch_file(path)
+
+
+def test_a_storage_is_named_by_a_string(tmp_path):
+    # Nested 100 deep, each level twice the one before: its hash would take for ever.
+    name = b"(t" + b"2\x86" * 100
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + name + text("cpu") + b"I1\ntQ"
+    with pytest.raises(CheckpointError, match="a storage without a name"):
+        read_torch_file(write_zip(tmp_path / "endless.pt", storage, {}))
+
+
+def test_a_file_that_unpacks_to_much_more_than_its_size_is_not_unpacked(tmp_path):
+    content = dict_of({"x": tensor("FloatStorage", "0", 10**6, (10**6,), (1,))})
+    path = write_zip(
+        tmp_path / "bomb.pt", content, {"0": bytes(4 * 10**6)}, compression=zipfile.ZIP_DEFLATED
+    )
+    with pytest.raises(CheckpointError, match="it would unpack to 4000"):
+        read_torch_file(path)
+
+
+def test_attributes_of_a_state_dict_are_left_out(tmp_path):
+    # torch gives it _metadata; another attribute could stand in the way of its own methods.
+    content = call("collections.OrderedDict") + dict_of({"items": b"I1\n"}) + b"b"
+    filled = content + b"(" + text("x") + tensor("FloatStorage", "0", 6, (6,), (1,)) + b"u"
+    path = write_zip(tmp_path / "attributes.pt", filled, {"0": SIX.tobytes()})
+    np.testing.assert_array_equal(read_torch_file(path)["x"], SIX)
+
+
 def test_truncated_and_damaged_files_are_told_apart_from_good_ones(tmp_path, golden):
     whole = (golden / "adm_tiny.pt").read_bytes()
     path = tmp_path / "broken.pt"

@@ -113,7 +113,15 @@ def test_what_cannot_be_used_is_told_in_one_line(folder, tmp_path):
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     refused("two.npz", "two.npz: holds a, b; call the pictures 'images'")
     np.savez(tmp_path / "nothing.npz")
-    refused("nothing.npz", "nothing.npz: not an npz with arrays")
+    refused("nothing.npz", "nothing.npz: not an npz")
+    np.save(tmp_path / "one.npy", np.zeros((3, 8, 8), np.uint8))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    refused("one.npz", "one.npz: not an npz")
+    archived(tmp_path / "text.npz", images_npy="no array")
+    refused("text.npz", r"text.npz: images is \|S8\[\]; expected uint8")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(IsADirectoryError):
+        load_data(str(tmp_path / "folder.npz"), SHAPE, num_validation=0)
 
 
 def test_a_stream_draws_the_same_pictures_wherever_it_starts(folder):
@@ -166,3 +174,35 @@ def test_a_picture_damaged_in_its_zip_is_skipped(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"marker", b"MARKER"))
     with pytest.raises(DataError, match=r"data.zip: bad.png: damaged in the zip"):
         load_data(str(path), SHAPE, num_validation=0)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(6, 1), (8, 99)],  # a flag: encrypted; a compression method that there is not
+)
+def test_a_zip_that_python_cannot_unpack_is_an_error_of_its_picture(tmp_path, offset, value):
+    path = tmp_path / "data.zip"
+    archived(path, a_png="no picture")
+    whole = bytearray(path.read_bytes())
+    for header, shift in ((b"PK\3\4", 0), (b"PK\1\2", 2)):
+        whole[whole.index(header) + offset + shift] = value
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"data.zip: a.png: damaged in the zip .*, or encrypted"):
+        load_data(str(path), SHAPE, num_validation=0)
+
+
+def test_a_picture_that_would_unpack_to_gigabytes_is_not_unpacked(tmp_path):
+    path = tmp_path / "data.zip"
+    archived(path, a_png="no picture")
+    whole = bytearray(path.read_bytes())
+    at = whole.index(b"PK\1\2") + 24
+    whole[at : at + 4] = (2**31).to_bytes(4, "little")
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"a.png: too large to be read safely \(2147483648 bytes\)"):
+        load_data(str(path), SHAPE, num_validation=0)
+
+
+def test_a_folder_is_read_once_though_links_lead_round_in_circles(folder):
+    (folder / "again").symlink_to(folder)
+    (folder / "sub" / "back").symlink_to(folder)
+    assert greys(load_data(str(folder), SHAPE, num_validation=0).train) == list(range(10))
