@@ -124,7 +124,7 @@ def _check_pickle(content: bytes) -> None:
     The unpickler itself would take memory for them before it looks.
     """
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if opcode.name.endswith("PUT") and argument is not None and argument > count:
+        if opcode.name.endswith("PUT") and int(argument or 0) > count:
             raise pickle.UnpicklingError(f"memo index {argument}")
 
 
