@@ -214,7 +214,8 @@ def trajectory(
     Takes `inpaint_batch`'s arguments, and
 
         stops: numbers of network calls after which to stop; the end is always one. All segments
-            run through one compiled scan, as long as the longest of them.
+            run through one compiled scan, as long as the longest of them, rounded up to a power
+            of two: walks of like length share one program.
         resume: what this generator yielded at one of the same `stops`, to go on from there to the
             same pictures, bit for bit.
 
@@ -251,12 +252,15 @@ def trajectory(
 
 
 def _segments(steps: Step, stops: Sequence[int]) -> Iterator[tuple[int, Step, np.ndarray]]:
-    """Cuts the steps at `stops`; all segments of one length, of which `active` rows count."""
+    """Cuts the steps at `stops`; all segments of one length, of which `active` rows count.
+
+    The length is a power of two, so that walks of other lengths run through the same program.
+    """
     total = steps.index.size
     if stops[0] < 1 or stops[-1] > total:
         raise ValueError(f"stops must lie in 1 to {total}, the network calls; got {stops}")
     starts = [0, *stops[:-1]]
-    length = max(np.subtract(stops, starts))
+    length = 1 << int(max(np.subtract(stops, starts)) - 1).bit_length()
     for start, stop in zip(starts, stops, strict=True):
         rows = np.arange(start, start + length)
         at = np.minimum(rows, total - 1)

@@ -40,7 +40,7 @@ def sample(*_, **__):
     print(*sys.modules)
     sys.exit()
 
-repaint_jax.experiment.sample = sample
+repaint_jax.experiment.Sampler = sample
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -21,6 +21,7 @@ from PIL import Image
 from repaint_jax import sampling
 from repaint_jax.checkpoints import load, load_about, save
 from repaint_jax.experiment import run_inpainting
+from repaint_jax.processes import Processes
 from repaint_jax.results import Results
 from repaint_jax.sampling import Sampler
 from repaint_jax.setup import ConfigError
@@ -224,6 +225,21 @@ def test_a_run_that_had_nothing_to_lose_binds_nothing(config, unfinished):
     config.seed = 1
     run_inpainting(config, unfinished)
     assert not (unfinished / "unfinished").exists()
+
+
+def test_two_processes_by_hand_share_a_run_and_the_last_finishes_it(config, tmp_path, capsys):
+    run_inpainting(config, tmp_path / "whole")
+    out = tmp_path / "shared"
+    capsys.readouterr()
+    run_inpainting(config, out, processes=Processes(1, 2))
+    assert "3 pictures are left to other processes" in capsys.readouterr().out
+    assert not (out / "grid.png").exists()
+    run_inpainting(config, out, processes=Processes(0, 2))
+    assert outputs(out) == outputs(tmp_path / "whole")
+    assert not (out / "unfinished").exists()
+    rows = json.loads((out / "metrics.json").read_text())["pictures"]
+    assert [row["sample"] for row in rows] == [0, 1, 0, 1]
+    assert all(row["seconds"] > 0 for row in rows)
 
 
 # ------------------------------------------------------------ disks and memory

@@ -33,7 +33,7 @@ def convolve(
     Returns:
         f[B, H', W', out].
     """
-    if x.dtype == jnp.float32 and jax.default_backend() == "cpu" and onednn.available():
+    if x.dtype == jnp.float32 and jax.default_backend() == "cpu" and onednn.wanted():
         return _by_onednn(stride, padding)(x, kernel, bias)
     return _by_xla(stride, padding)(x, kernel, bias)
 

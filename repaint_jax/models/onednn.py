@@ -13,6 +13,8 @@ import shlex
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +23,24 @@ import jax
 
 TARGET = "repaint_convolution"  # (x f32[B, H, W, in], kernel HWIO, bias) -> y f32[B, H', W', out]
 _SOURCE = Path(__file__).with_suffix(".cc")
+_left_out = False
 _AVX512 = 0x20  # a bit of oneDNN's `dnnl_cpu_isa_t`
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Networks that are traced inside have XLA's own convolutions, whose operations it can count."""
+    global _left_out
+    _left_out = True
+    try:
+        yield
+    finally:
+        _left_out = False
+
+
+def wanted() -> bool:
+    """Whether networks that are traced now shall have oneDNN's convolutions."""
+    return not _left_out and available()
 
 
 @cache
