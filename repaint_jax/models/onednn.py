@@ -29,7 +29,7 @@ _AVX512 = 0x20  # a bit of oneDNN's `dnnl_cpu_isa_t`
 
 @contextmanager
 def left_out() -> Iterator[None]:
-    """Networks that are traced inside have XLA's own convolutions, whose operations it can count."""
+    """What is traced inside has XLA's own convolutions, whose operations XLA can count."""
     global _left_out
     _left_out = True
     try:
