@@ -26,7 +26,7 @@ extern "C" void omp_set_num_threads(int);
 
 namespace {
 
-constexpr Dim kBandFlops = 30'000'000;  // about 0.2 ms
+constexpr Dim kBandFlops = 30'000'000;  // about 0.25 ms
 
 // oneDNN's threads would compete with XLA's, among which the bands are shared out.
 class OneThread {
