@@ -88,7 +88,9 @@ def child(tiny, faces, workdir, cache, pipe):
 def start(tiny, faces, tmp_path_factory):
     """Starts a run; its process, and the pipe on which it tells."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["test_faults"])
+    # So that a start takes no time: what a run imports, and this module, which imports the rest.
+    used = ["matplotlib.figure", "matplotlib.backends.backend_agg", "skimage.metrics"]
+    server.set_forkserver_preload(["test_faults", *used])
     cache = str(tmp_path_factory.mktemp("cache"))
 
     def run(workdir):

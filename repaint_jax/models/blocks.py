@@ -115,15 +115,15 @@ def check_arguments(arch: Any, num_blocks: int) -> None:
     """Checks a dataclass of arguments, which may come from any file.
 
     Raises:
-        ValueError: a field is of another type than its annotation, or there are no residual blocks
-            or more than any network has, which would take for ever to build.
+        ValueError: a field is of another type than its annotation, or there are more residual
+            blocks than any network has, which would take for ever to build, or less than none.
     """
     for name, hint in get_type_hints(type(arch)).items():
         if not _is_of(getattr(arch, name), hint):
             kind = hint if get_args(hint) else hint.__name__
             raise ValueError(f"{name}: expected {kind}, got {getattr(arch, name)!r}")
-    if not 1 <= num_blocks <= 200:
-        raise ValueError(f"expected 1 to 200 residual blocks in the encoder; got {num_blocks}")
+    if not 0 <= num_blocks <= 200:
+        raise ValueError(f"expected 0 to 200 residual blocks in the encoder; got {num_blocks}")
 
 
 def _is_of(value: Any, hint: Any) -> bool:

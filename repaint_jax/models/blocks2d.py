@@ -128,6 +128,8 @@ class Architecture2D:
                 if choice not in known:
                     listed = ", ".join(map(str, known))
                     raise ValueError(f"{field}: {choice!r} is not supported; known are {listed}")
+        if self.layers_per_block < 1:
+            raise ValueError(f"layers_per_block: at least 1, not {self.layers_per_block}")
         levels = len(self.block_out_channels)
         if not len(self.down_block_types) == len(self.up_block_types) == levels:
             raise ValueError(

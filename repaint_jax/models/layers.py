@@ -104,7 +104,8 @@ def in_computing_dtype(model: Network) -> Network:
     for _, module in nnx.iter_modules(model):
         if isinstance(module, Linear | Conv):
             for parameter in (module.kernel, module.bias):
-                parameter.set_value(parameter[...].astype(module.dtype))
+                if parameter.dtype != module.dtype:
+                    parameter.set_value(parameter[...].astype(module.dtype))
     return model
 
 
