@@ -170,8 +170,8 @@ def test_a_header_whose_parts_are_of_other_types_is_refused(path, part):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_res_blocks": 10**9}, "expected 1 to 200 residual blocks in the encoder"),
-        ({"channel_mult": []}, "expected 1 to 200 residual blocks in the encoder; got 0"),
+        ({"num_res_blocks": 10**9}, "expected .* 0 to 200 residual blocks in the encoder"),
+        ({"channel_mult": []}, "expected at least one level and .*; got 0 levels of 1 blocks"),
         ({"num_res_blocks": "1"}, "num_res_blocks: expected int, got '1'"),
         ({"channel_mult": [1, None]}, r"channel_mult: expected tuple\[float, ...\], got"),
         ({"num_heads": 1.5}, "num_heads: expected int, got 1.5"),

@@ -62,7 +62,7 @@ class Architecture:
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
-        check_arguments(self, len(self.channel_mult) * self.num_res_blocks)
+        check_arguments(self, len(self.channel_mult), self.num_res_blocks)
         if any(width % 32 for width in self.widths):
             raise ValueError(
                 "every level's width must be divisible by the 32 groups of GroupNorm; "
@@ -111,19 +111,22 @@ def json_fields(arch: Any) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
-def check_arguments(arch: Any, num_blocks: int) -> None:
+def check_arguments(arch: Any, num_levels: int, blocks_a_level: int) -> None:
     """Checks a dataclass of arguments, which may come from any file.
 
     Raises:
-        ValueError: a field is of another type than its annotation, or there are more residual
-            blocks than any network has, which would take for ever to build, or less than none.
+        ValueError: a field is of another type than its annotation, or there is no level, or there
+            are more residual blocks than any network has, which would take for ever to build.
     """
     for name, hint in get_type_hints(type(arch)).items():
         if not _is_of(getattr(arch, name), hint):
             kind = hint if get_args(hint) else hint.__name__
             raise ValueError(f"{name}: expected {kind}, got {getattr(arch, name)!r}")
-    if not 0 <= num_blocks <= 200:
-        raise ValueError(f"expected 0 to 200 residual blocks in the encoder; got {num_blocks}")
+    if num_levels < 1 or not 0 <= num_levels * blocks_a_level <= 200:
+        raise ValueError(
+            "expected at least one level and 0 to 200 residual blocks in the encoder; got "
+            f"{num_levels} levels of {blocks_a_level} blocks"
+        )
 
 
 def _is_of(value: Any, hint: Any) -> bool:

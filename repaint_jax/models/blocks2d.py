@@ -117,7 +117,7 @@ class Architecture2D:
         for field, value in vars(self).items():
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
-        check_arguments(self, len(self.block_out_channels) * self.layers_per_block)
+        check_arguments(self, len(self.block_out_channels), self.layers_per_block)
         for field in ("down_block_types", "up_block_types"):
             # As early versions of diffusers called the same blocks.
             names = tuple(name.removeprefix("UNetRes") for name in getattr(self, field))
