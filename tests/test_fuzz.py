@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from config_files import load_config
 from conftest import GOLDEN
-from hypothesis import assume, given, reject, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from networks import random_network
@@ -25,6 +25,7 @@ from torch_zip import dict_of, integer, tensor, write_state_dict, write_zip
 
 from repaint_jax import experiment, setup
 from repaint_jax.checkpoints import (
+    CheckpointError,
     load,
     load_about,
     load_diffusers,
@@ -35,8 +36,11 @@ from repaint_jax.checkpoints import (
 from repaint_jax.checkpoints.torch_file import read_torch_file
 from repaint_jax.cli import USER_ERRORS
 from repaint_jax.datasets import find_files, fitted, read_file, read_npz
-from repaint_jax.images import ImageError, find_images, image_shape, load_image, load_mask
+from repaint_jax.images import find_images, image_shape, load_image, load_mask
 from repaint_jax.models import UNet
+
+# A lack of memory while reading is a fault of the reader.
+READING_ERRORS = tuple(error for error in USER_ERRORS if error is not MemoryError)
 
 STATM = Path("/proc/self/statm")
 few = settings(max_examples=-(-settings().max_examples // 2))  # where one costs a network's shapes
@@ -53,9 +57,9 @@ def read_safely():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except USER_ERRORS as error:
-        # Python's files reserve as much as a picture's header says, but fill only what there is.
-        if isinstance(error.__cause__, MemoryError) and not isinstance(error, ImageError):
+    except READING_ERRORS as error:
+        # NumPy and Pillow reserve as much as a header says, but fill only what there is.
+        if isinstance(error, CheckpointError) and isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
@@ -91,7 +95,8 @@ extremes = st.sampled_from(
     [0, -1, 10**9, 10**30, "1", [], {}, [1], [10**9], ["x"], [[1]], {"a": 1}]
 ).map(copy.deepcopy)
 anything = extremes | st.recursive(
-    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=3), inner),
 )
 
 
@@ -349,17 +354,12 @@ def test_any_configuration_is_sampled_or_refused_before_anything_is_written(
     monkeypatch.setattr(setup, "load", functools.cache(load))
     config = load_config()
     config.model.path = str(tiny)
-    fields = json.loads(config.to_json_best_effort())
-    changed = data.draw(altered(fields))
-    try:
-        config = ConfigDict(changed).lock()
-    except (TypeError, ValueError):
-        reject()  # no configuration file can hold it
+    changed = data.draw(altered(json.loads(config.to_json_best_effort())))
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     try:
         with read_safely():
-            experiment.run_inpainting(config, out)
+            experiment.run_inpainting(ConfigDict(changed), out)
     except Sampling:
         assert (out / "config.json").is_file()
     else:
