@@ -293,7 +293,7 @@ def model_fingerprint(config: ConfigDict) -> str:
     path = _model_path(config)
     if not config.classifier_path:
         return fingerprint(path)
-    return fingerprint(path) + fingerprint(Path(config.classifier_path).expanduser())
+    return fingerprint(path) + fingerprint(expanded(config.classifier_path))
 
 
 def refuse_changes(

@@ -19,7 +19,7 @@ from conftest import GOLDEN
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
-from networks import random_network
+from networks import SMALL, random_network
 from PIL import Image
 from torch_zip import dict_of, integer, tensor, write_state_dict, write_zip
 
@@ -211,13 +211,6 @@ def test_any_text_names_files_or_is_named_in_an_error(folder, monkeypatch, name)
 
 
 # Checkpoints.
-
-SMALL = {
-    "model_channels": 32,
-    "channel_mult": [1],
-    "num_res_blocks": 1,
-    "attention_resolutions": [],
-}
 
 
 @pytest.fixture(scope="module")

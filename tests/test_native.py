@@ -7,20 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from networks import random_network
+from networks import SMALL, random_network
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import repaint_jax
 from repaint_jax.checkpoints import CheckpointError, load, load_about, save
 from repaint_jax.models import EncoderUNet, UNet
-
-SMALL = {
-    "model_channels": 32,
-    "channel_mult": [1],
-    "num_res_blocks": 1,
-    "attention_resolutions": [],
-}
 
 
 @pytest.fixture(scope="module")
