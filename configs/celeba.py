@@ -1,4 +1,4 @@
-"""Faces of 32x32 pixels, inpainted by the model in the box. Nothing to download.
+"""Faces of 64x64 pixels, inpainted by the model in the box. Nothing to download.
 
     python scripts/inpaint.py --config=configs/celeba.py
 
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     # The network: the name of a model in the box, a .safetensors of this project, or a
     # guided-diffusion .pt, for which the next fields say what its tensors do not tell.
     config.model = ConfigDict()
-    config.model.path = "celeba32"
+    config.model.path = "celeba64"
     config.model.source = config_dict.placeholder(str)  # where to get that file
     config.model.image_size = config_dict.placeholder(object)  # a side, or height,width
     config.model.dtype = "float32"  # or bfloat16, for GPUs and TPUs

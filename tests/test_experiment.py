@@ -203,13 +203,15 @@ def test_networks_that_are_no_diffusion_models_of_pictures_are_refused(config, t
         )
 
 
-@pytest.mark.parametrize(("name", "side"), [("celeba", 32), ("fashion_mnist", 28)])
+@pytest.mark.parametrize(
+    ("name", "side"), [("celeba", 64), ("celeba32", 32), ("fashion_mnist", 28)]
+)
 def test_a_model_in_the_box_fills_its_pictures_as_its_configuration_says(name, side, tmp_path):
     config = load_config(name)
     change(config, num_samples=1, noise__num_steps="2", batch_size=2)
     run_inpainting(config, tmp_path / "out")
     pictures = list((tmp_path / "out" / "inpainted").iterdir())
-    assert len(pictures) == (1 if name == "celeba" else 10)
+    assert len(pictures) == (10 if name == "fashion_mnist" else 1)
     assert read(pictures[0]).shape[:2] == (side, side)
 
 
@@ -240,7 +242,11 @@ def change(config, **fields):
             marks=pytest.mark.filterwarnings("ignore:.*pictures of 3x3"),
         ),
         ({"batch_size": -1}, ConfigError, "config.batch_size: at least 1, not -1"),
-        ({"model__path": "no/file.pt"}, ConfigError, "no file no/file.pt.*in the box: celeba32"),
+        (
+            {"model__path": "no/file.pt"},
+            ConfigError,
+            "no file no/file.pt.*in the box: celeba32, celeba64",
+        ),
         ({"model__dtype": "float8"}, ConfigError, "config.model.dtype: float32 or bfloat16"),
         ({"model__image_size": 0}, None, ""),
         ({"model__image_size": -8}, ConfigError, "config.model.image_size: .* multiples of 1"),

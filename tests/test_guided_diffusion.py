@@ -233,3 +233,13 @@ def test_a_damaged_name_or_an_empty_tensor_is_refused_at_once(tmp_path, golden):
     path = write_state_dict(tmp_path / "empty.pt", empty)
     with pytest.raises(CheckpointError, match=r"expected a tensor time_embed\.0\.weight"):
         load_guided_diffusion(path)
+
+
+def test_a_network_of_patches_is_read_when_told_so(tmp_path):
+    model = abstract_model(UNet, {**SMALL, "patch_size": 2})
+    shapes = checkpoint_shapes(model)
+    config = infer_config(shapes, num_head_channels=32, patch_size=2)
+    assert config == {k: model.config[k] for k in config}
+    assert infer_config(shapes, num_head_channels=32)["in_channels"] == 12
+    with pytest.raises(CheckpointError, match="12 channels are no patches of 3 x 3 pixels"):
+        infer_config(shapes, patch_size=3)

@@ -14,9 +14,11 @@ from repaint_jax.models.layers import (
     attention,
     average_pool,
     in_computing_dtype,
+    patchify,
     plain_attention,
     self_attention,
     timestep_embedding,
+    unpatchify,
     upsample_nearest,
 )
 
@@ -182,3 +184,14 @@ def test_kernels_cast_once_give_the_same_bits():
     assert cast.conv.kernel.dtype == cast.conv.bias.dtype == jnp.bfloat16
     assert cast.norm.scale.dtype == cast.embed.kernel.dtype == jnp.float32
     np.testing.assert_array_equal(jax.jit(lambda model, x: model(x))(cast, x), expected)
+
+
+def test_patches_are_torchs_pixel_unshuffle():
+    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    patches = patchify(jnp.asarray(x), 2)
+    for c, y, z in np.ndindex(3, 2, 2):  # torch: channel c * 4 + y * 2 + x
+        np.testing.assert_array_equal(patches[..., c * 4 + y * 2 + z], x[:, y::2, z::2, c])
+    np.testing.assert_array_equal(unpatchify(patches, 2), x)
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.functional.pixel_unshuffle(torch.from_numpy(x.transpose(0, 3, 1, 2)), 2)
+    np.testing.assert_array_equal(patches, theirs.numpy().transpose(0, 2, 3, 1))

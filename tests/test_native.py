@@ -137,10 +137,13 @@ def test_tensors_that_do_not_fit_are_listed(path):
         load(path)
 
 
-def test_the_shipped_faces_load_with_their_licence():
-    path = Path(repaint_jax.__file__).parent / "weights" / "celeba32.safetensors"
+@pytest.mark.parametrize(("side", "patch_size"), [(32, 1), (64, 2)])
+def test_the_shipped_faces_load_with_their_licence(side, patch_size):
+    path = Path(repaint_jax.__file__).parent / "weights" / f"celeba{side}.safetensors"
     about = load_about(path)
-    assert load(path).config["channel_mult"] == [1, 2, 4]
+    config = load(path).config
+    assert (about["image_size"], config["patch_size"]) == (side, patch_size)
+    assert (config["in_channels"], config["out_channels"]) == (3, 6)
     assert about["noise"] == {"kind": "linear", "num_train_steps": 1000}
     assert "non-commercial" in about["licence"]
 

@@ -9,6 +9,7 @@ from networks import random_network
 
 from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.models import EncoderUNet, UNet
+from repaint_jax.models.layers import patchify, unpatchify
 
 SMALL = {
     "model_channels": 32,
@@ -59,6 +60,19 @@ def test_pictures_of_a_batch_do_not_mix_and_vmap_is_the_batch(model, batch):
     single = jax.vmap(lambda m, x, t: m(x[None], t[None])[0], in_axes=(None, 0, 0))
     np.testing.assert_allclose(jax.jit(single)(model, x, t), batched, rtol=1e-4, atol=1e-5)
     assert np.abs(batched).mean() > 0.05
+
+
+def test_a_network_of_patches_is_the_network_on_unshuffled_pictures(batch):
+    x, t = batch
+    patched = small(patch_size=2)
+    assert patched.downsampling == 4
+    plain = small(in_channels=12, out_channels=24)
+    expected = unpatchify(forward(plain, patchify(x, 2), t), 2)
+    np.testing.assert_array_equal(forward(patched, x, t), expected)
+    with pytest.raises(ValueError, match="divisible by 4"):
+        jax.eval_shape(patched, jnp.ones((1, 6, 8, 3)), jnp.array([5]))
+    with pytest.raises(ValueError, match="patch_size must be 1 or more"):
+        small(patch_size=0)
 
 
 def test_new_weights_do_not_recompile(model, batch):

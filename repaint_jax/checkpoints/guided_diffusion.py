@@ -1,7 +1,8 @@
 """Loads guided-diffusion's checkpoints: OpenAI's, RePaint's and any other of `UNetModel`.
 
-The tensors' names and shapes tell the architecture but for two facts: how attention's channels
-are split into heads, and in which order they lie. Those are arguments.
+The tensors' names and shapes tell the architecture but for three facts: how attention's channels
+are split into heads, in which order they lie, and whether a pixel of the network is a patch of the
+picture's. Those are arguments.
 """
 
 import math
@@ -62,6 +63,7 @@ def load_guided_diffusion(
     num_heads: int | None = None,
     num_head_channels: int = 64,
     use_new_attention_order: bool = False,
+    patch_size: int = 1,
     dtype: DTypeLike = jnp.float32,
 ) -> UNet:
     """Loads a `UNetModel`.
@@ -71,18 +73,20 @@ def load_guided_diffusion(
         num_heads: attention heads; overrides `num_head_channels`.
         num_head_channels: channels of an attention head: 64 in OpenAI's and RePaint's models.
         use_new_attention_order: True for OpenAI's 64x64 model.
+        patch_size: 2 for a network of pictures that went through `pixel_unshuffle(x, 2)`.
         dtype: in which the model computes.
 
     Raises:
         FileNotFoundError: if there is no such file.
         CheckpointError: if it is not such a checkpoint, or does not fit the heads.
     """
-    heads = {
+    facts = {
         "num_heads": num_heads,
         "num_head_channels": num_head_channels,
         "use_new_attention_order": use_new_attention_order,
+        "patch_size": patch_size,
     }
-    return _load(path, UNet, infer_config, heads, dtype)
+    return _load(path, UNet, infer_config, facts, dtype)
 
 
 def load_guided_diffusion_classifier(
@@ -161,8 +165,9 @@ def infer_config(
     num_heads: int | None = None,
     num_head_channels: int = 64,
     use_new_attention_order: bool = False,
+    patch_size: int = 1,
 ) -> dict[str, Any]:
-    """Arguments of `UNet` from the names and shapes of a state dict, and the heads.
+    """Arguments of `UNet` from the names and shapes of a state dict, heads and patches.
 
     Raises CheckpointError if it is none of `UNetModel`.
     """
@@ -172,9 +177,12 @@ def infer_config(
             "diffusion model from its own file"
         )
     out_channels = _size(shapes, "out.2.weight", 0)
+    encoder = _infer_encoder(shapes, _infer_depth(shapes))
     return {
-        **_infer_encoder(shapes, _infer_depth(shapes)),
-        "out_channels": out_channels,
+        **encoder,
+        "in_channels": _a_pixel(encoder["in_channels"], patch_size),
+        "out_channels": _a_pixel(out_channels, patch_size),
+        "patch_size": patch_size,
         "num_classes": _size(shapes, "label_emb.weight", 0)
         if "label_emb.weight" in shapes
         else None,
@@ -284,6 +292,16 @@ def _size(shapes: Mapping[str, Shape], name: str, axis: int) -> int:
             f"{', '.join(list(shapes)[:4])}, ..."
         )
     return shapes[name][axis]
+
+
+def _a_pixel(channels: int, patch_size: int) -> int:
+    """Channels of a picture's pixel, of which a patch makes one of the network's."""
+    if patch_size < 1 or channels % patch_size**2:
+        raise CheckpointError(
+            f"{channels} channels are no patches of {patch_size} x {patch_size} pixels: give the "
+            "patch_size of the training"
+        )
+    return channels // patch_size**2
 
 
 def _ratio(width: int, model_channels: int) -> int | float:

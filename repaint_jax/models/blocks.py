@@ -31,8 +31,10 @@ class Architecture:
         attention_resolutions: levels with attention, as downsampling factors 1, 2, 4, ... (not as
             sides of the picture).
         image_size: side of the pictures the network was trained on; informative for `UNet`.
-        in_channels: channels of the input.
+        in_channels: channels of the picture.
         out_channels: channels of the output; 6 for noise and variance of RGB.
+        patch_size: the network sees each patch of so many pixels a side as one pixel of more
+            channels (`patchify`), and its output is taken apart alike: 1 is guided-diffusion's.
         num_heads: attention heads, unless `num_head_channels` is given.
         num_head_channels: channels of a head; overrides `num_heads` (guided-diffusion's -1 is
             None here).
@@ -51,6 +53,7 @@ class Architecture:
     image_size: int | None = None
     in_channels: int = 3
     out_channels: int = 6
+    patch_size: int = 1
     num_heads: int = 1
     num_head_channels: int | None = None
     use_scale_shift_norm: bool = True
@@ -63,6 +66,8 @@ class Architecture:
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
         check_arguments(self, len(self.channel_mult), self.num_res_blocks)
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size must be 1 or more pixels; got {self.patch_size}")
         if any(width % 32 for width in self.widths):
             raise ValueError(
                 "every level's width must be divisible by the 32 groups of GroupNorm; "
@@ -76,7 +81,7 @@ class Architecture:
                 f"of {factors} for {len(factors)} levels; got {list(self.attention_resolutions)}"
             )
         for factor, width in zip(factors, self.widths, strict=True):
-            if factor in self.attention_resolutions or factor == self.downsampling:
+            if factor in self.attention_resolutions or factor == factors[-1]:
                 self.heads(width)
 
     @property
@@ -87,7 +92,7 @@ class Architecture:
     @property
     def downsampling(self) -> int:
         """By how much the lowest level is smaller than the picture."""
-        return 2 ** (len(self.channel_mult) - 1)
+        return self.patch_size * 2 ** (len(self.channel_mult) - 1)
 
     def heads(self, width: int) -> int:
         """Number of attention heads over `width` channels."""
@@ -275,7 +280,8 @@ def level_block(
 def encoder(arch: Architecture, *, dtype: DTypeLike, rngs: nnx.Rngs) -> tuple[nnx.List, list[int]]:
     """Blocks from the picture to the lowest level, and the channels that each puts out."""
     width = arch.widths[0]
-    blocks: list[nnx.List] = [nnx.List([Conv(arch.in_channels, width, dtype=dtype, rngs=rngs)])]
+    channels = arch.in_channels * arch.patch_size**2
+    blocks: list[nnx.List] = [nnx.List([Conv(channels, width, dtype=dtype, rngs=rngs)])]
     outputs = [width]
     for level, next_width in enumerate(arch.widths):
         if level:
@@ -307,13 +313,13 @@ def run(block: nnx.List, h: jax.Array, emb: jax.Array, rngs: nnx.Rngs | None) ->
     return h
 
 
-def check_input(x: jax.Array, t: jax.Array, in_channels: int, num_levels: int) -> None:
+def check_input(x: jax.Array, t: jax.Array, arch: Architecture) -> None:
     """Raises ValueError unless x is f[B, H, W, in_channels] that halves evenly and t is [B]."""
-    if x.ndim != 4 or x.shape[-1] != in_channels:
+    if x.ndim != 4 or x.shape[-1] != arch.in_channels:
         raise ValueError(
-            f"expected pictures [B, H, W, {in_channels}]; got an array of shape {x.shape}"
+            f"expected pictures [B, H, W, {arch.in_channels}]; got an array of shape {x.shape}"
         )
-    factor = 2 ** (num_levels - 1)
+    factor, num_levels = arch.downsampling, len(arch.widths)
     if any(side == 0 or side % factor for side in x.shape[1:3]):
         mended = " x ".join(str(max(factor, -(-side // factor) * factor)) for side in x.shape[1:3])
         raise ValueError(

@@ -20,7 +20,7 @@ from repaint_jax.models.blocks import (
     middle,
     run,
 )
-from repaint_jax.models.layers import GroupNorm, Linear, self_attention
+from repaint_jax.models.layers import GroupNorm, Linear, patchify, self_attention
 
 
 class AttentionPool(nnx.Module):
@@ -112,14 +112,14 @@ class EncoderUNet(nnx.Module):
 
         Dropout happens only with `rngs` (stream `dropout`). Raises ValueError for other shapes.
         """
-        check_input(x, t, self.arch.in_channels, len(self.arch.widths))
+        check_input(x, t, self.arch)
         if x.shape[1:3] != (self.arch.image_size, self.arch.image_size):
             raise ValueError(
                 f"this classifier takes pictures of {self.arch.image_size} x "
                 f"{self.arch.image_size}; got {x.shape[1]} x {x.shape[2]}"
             )
         emb = self.time_embed(t)
-        h = x.astype(self.dtype)
+        h = patchify(x, self.arch.patch_size).astype(self.dtype)
         for block in self.down:
             h = run(block, h, emb, rngs)
         h = run(self.middle, h, emb, rngs)

@@ -199,6 +199,24 @@ def average_pool(x: jax.Array) -> jax.Array:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
+def patchify(x: jax.Array, size: int) -> jax.Array:
+    """Pixels of a patch become channels: [B, H, W, C] -> [B, H/size, W/size, C * size^2].
+
+    Channel c * size^2 + y * size + x is channel c of the patch's pixel (y, x), as in PyTorch's
+    `pixel_unshuffle`.
+    """
+    b, h, w, c = x.shape
+    patches = x.reshape(b, h // size, size, w // size, size, c)
+    return patches.transpose(0, 1, 3, 5, 2, 4).reshape(b, h // size, w // size, c * size**2)
+
+
+def unpatchify(x: jax.Array, size: int) -> jax.Array:
+    """The inverse of `patchify`."""
+    b, h, w, c = x.shape
+    pixels = x.reshape(b, h, w, c // size**2, size, size).transpose(0, 1, 4, 2, 5, 3)
+    return pixels.reshape(b, h * size, w * size, c // size**2)
+
+
 def self_attention(qkv: jax.Array, num_heads: int, *, heads_first: bool) -> jax.Array:
     """softmax(q k^T / sqrt(c)) v for each head of c channels.
 

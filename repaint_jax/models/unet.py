@@ -27,7 +27,7 @@ from repaint_jax.models.blocks import (
     middle,
     run,
 )
-from repaint_jax.models.layers import Conv, GroupNorm
+from repaint_jax.models.layers import Conv, GroupNorm, patchify, unpatchify
 
 
 class UNet(nnx.Module):
@@ -66,7 +66,8 @@ class UNet(nnx.Module):
         self.middle = middle(arch, dtype=dtype, rngs=rngs)
         self.up = decoder(arch, skips, dtype=dtype, rngs=rngs)
         self.out_norm = GroupNorm(arch.widths[0])
-        self.out_conv = Conv(arch.widths[0], arch.out_channels, zero=True, rngs=rngs)
+        out_channels = arch.out_channels * arch.patch_size**2
+        self.out_conv = Conv(arch.widths[0], out_channels, zero=True, rngs=rngs)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class UNet(nnx.Module):
         Raises:
             ValueError: for a shape or label that the network cannot take.
         """
-        check_input(x, t, self.arch.in_channels, len(self.arch.widths))
+        check_input(x, t, self.arch)
         emb = self.time_embed(t)
         if self.label_embed is not None:
             # A label out of range becomes NaN here; plain indexing would take the last one.
@@ -109,7 +110,7 @@ class UNet(nnx.Module):
             raise ValueError(
                 "labels y were given, but this network knows no classes; leave them out"
             )
-        h = x.astype(self.dtype)
+        h = patchify(x, self.arch.patch_size).astype(self.dtype)
         skips = []
         for block in self.down:
             h = run(block, h, emb, rngs)
@@ -117,7 +118,8 @@ class UNet(nnx.Module):
         h = run(self.middle, h, emb, rngs)
         for block in self.up:
             h = run(block, jnp.concatenate([h, skips.pop()], axis=-1), emb, rngs)
-        return self.out_conv(jax.nn.silu(self.out_norm(h.astype(jnp.float32))))
+        out = self.out_conv(jax.nn.silu(self.out_norm(h.astype(jnp.float32))))
+        return unpatchify(out, self.arch.patch_size)
 
     def _labels(self, y: jax.Array | None, t: jax.Array) -> jax.Array:
         if y is None or y.shape != t.shape:
