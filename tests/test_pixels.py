@@ -1,4 +1,4 @@
-"""RePaint's pictures stay what they were before methods had a seam (tests/golden/repaint_pixels.npz).
+"""RePaint's pictures stay what they were before methods had a seam: golden/repaint_pixels.npz.
 
 On the machine that made them every pixel is equal to the bit; another processor may round a product
 otherwise, so that here the last digits of float32 are left open.

@@ -313,17 +313,16 @@ def run(block: nnx.List, h: jax.Array, emb: jax.Array, rngs: nnx.Rngs | None) ->
     return h
 
 
-def check_input(x: jax.Array, t: jax.Array, arch: Architecture) -> None:
-    """Raises ValueError unless x is f[B, H, W, in_channels] that halves evenly and t is [B]."""
-    if x.ndim != 4 or x.shape[-1] != arch.in_channels:
+def check_input(x: jax.Array, t: jax.Array, in_channels: int, factor: int) -> None:
+    """Raises ValueError unless x is f[B, H, W, in_channels], multiples of `factor`, and t [B]."""
+    if x.ndim != 4 or x.shape[-1] != in_channels:
         raise ValueError(
-            f"expected pictures [B, H, W, {arch.in_channels}]; got an array of shape {x.shape}"
+            f"expected pictures [B, H, W, {in_channels}]; got an array of shape {x.shape}"
         )
-    factor, num_levels = arch.downsampling, len(arch.widths)
     if any(side == 0 or side % factor for side in x.shape[1:3]):
         mended = " x ".join(str(max(factor, -(-side // factor) * factor)) for side in x.shape[1:3])
         raise ValueError(
-            f"expected height and width divisible by {factor} ({num_levels} levels); got "
+            f"expected height and width divisible by {factor}; got "
             f"{x.shape[1]} x {x.shape[2]}: pad or resize to {mended}"
         )
     if t.shape != x.shape[:1]:

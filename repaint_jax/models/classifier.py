@@ -112,7 +112,7 @@ class EncoderUNet(nnx.Module):
 
         Dropout happens only with `rngs` (stream `dropout`). Raises ValueError for other shapes.
         """
-        check_input(x, t, self.arch)
+        check_input(x, t, self.arch.in_channels, self.downsampling)
         if x.shape[1:3] != (self.arch.image_size, self.arch.image_size):
             raise ValueError(
                 f"this classifier takes pictures of {self.arch.image_size} x "

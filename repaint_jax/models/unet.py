@@ -101,7 +101,7 @@ class UNet(nnx.Module):
         Raises:
             ValueError: for a shape or label that the network cannot take.
         """
-        check_input(x, t, self.arch)
+        check_input(x, t, self.arch.in_channels, self.downsampling)
         emb = self.time_embed(t)
         if self.label_embed is not None:
             # A label out of range becomes NaN here; plain indexing would take the last one.

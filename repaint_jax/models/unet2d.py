@@ -101,7 +101,7 @@ class UNet2DModel(nnx.Module):
         Raises:
             ValueError: for a shape or label that the network cannot take.
         """
-        check_input(x, t, self.arch.in_channels, len(self.arch.block_out_channels))
+        check_input(x, t, self.arch.in_channels, self.downsampling)
         emb = self.time_embedding(self._sinusoids(t)) + self._label(y, t)
         x = 2 * x - 1 if self.arch.center_input_sample else x
         h = self.conv_in(x.astype(self.dtype))
