@@ -2,9 +2,9 @@
 
 from repaint_jax.denoisers import Denoiser, noise_from_v, noise_from_x0
 from repaint_jax.guidance import classifier_free, guided, with_label
-from repaint_jax.repaint import inpaint, inpaint_batch, trajectory
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.trajectory import inpaint, inpaint_batch, trajectory
 
 __all__ = [
     "Denoiser",

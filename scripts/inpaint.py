@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from repaint_jax.cli import define_sampling_flags, joined_processes, launch
-from repaint_jax.experiment import run_inpainting
+from repaint_jax.inpainting.run import run_inpainting
 
 define_sampling_flags()
 

@@ -4,7 +4,7 @@ python scripts/plot_schedule.py --config=configs/celeba.py
 """
 
 from repaint_jax.cli import launch
-from repaint_jax.experiment import run_schedule_plot
+from repaint_jax.inpainting.run import run_schedule_plot
 
 if __name__ == "__main__":
     launch(run_schedule_plot)

@@ -5,7 +5,7 @@ python scripts/train.py --config=configs/train/fashion_mnist.py --config.data=fa
 """
 
 from repaint_jax.cli import launch
-from repaint_jax.training.experiment import run_training
+from repaint_jax.training.run import run_training
 
 if __name__ == "__main__":
     launch(run_training)

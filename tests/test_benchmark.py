@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from repaint_jax.benchmark import BenchmarkError, run
-from repaint_jax.benchmark.machine import Quiet, matrix_product, printed_by
-from repaint_jax.benchmark.networks import flops_of, random_model, shapes_of, unet_config
-from repaint_jax.benchmark.ours import Ours, Workload
-from repaint_jax.benchmark.report import summary, told
-from repaint_jax.benchmark.rounds import Spread, alternate, ratio
-from repaint_jax.benchmark.run import Request, run_benchmark
+from benchmarks.speed import BenchmarkError, run
+from benchmarks.speed.machine import Quiet, matrix_product, printed_by
+from benchmarks.speed.networks import flops_of, random_model, shapes_of, unet_config
+from benchmarks.speed.ours import Ours, Workload
+from benchmarks.speed.report import summary, told
+from benchmarks.speed.rounds import Spread, alternate, ratio
+from benchmarks.speed.run import Request, run_benchmark
 from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.models import UNet
 from repaint_jax.models.layers import Conv, Linear
@@ -241,7 +241,7 @@ def test_the_peers_are_the_same_network_and_another_one_stops_the_run(tmp_path):
     assert set(found["seconds"]) == {"sampler", "progress", "forward", "diffusers", "torch"}
     assert set(found["peak_memory"]) == {"jax", "torch"}
 
-    from repaint_jax.benchmark.peers import Peers
+    from benchmarks.speed.peers import Peers
 
     work = request().workload(8, 1)
     ours = Ours(work)

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from repaint_jax.compilation import keep_compiled
+from repaint_jax.runtime.compilation import keep_compiled
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = (
@@ -34,13 +34,13 @@ finally:
 # The script, up to where it would sample.
 UP_TO_SAMPLING = """
 import runpy, sys
-import repaint_jax.experiment
+import repaint_jax.inpainting.run
 
 def sample(*_, **__):
     print(*sys.modules)
     sys.exit()
 
-repaint_jax.experiment.Sampler = sample
+repaint_jax.inpainting.run.Sampler = sample
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -19,10 +19,10 @@ from repaint_jax.checkpoints.guided_diffusion import (
     infer_config,
 )
 from repaint_jax.checkpoints.parameters import abstract_model
-from repaint_jax.experiment import run_inpainting
+from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.models import EncoderUNet, UNet
+from repaint_jax.pipeline import ConfigError
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.setup import ConfigError
 
 FOLDER = ROOT / "configs"
 INPAINTING = sorted([*FOLDER.glob("*.py"), *FOLDER.glob("experiments/*.py")])

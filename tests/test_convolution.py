@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repaint_jax.models import convolution, onednn
+from repaint_jax.models.kernels import convolution, onednn
 
 needs_onednn = pytest.mark.skipif(
     not onednn.available(), reason="needs the extra onednn, a C++ compiler and AVX-512"
@@ -125,7 +125,7 @@ assert "repaint_convolution" in compiled.as_text() and "all-gather" not in compi
 np.testing.assert_array_equal(y, convolve(x, *weights))
 print("done")
 """
-AVAILABLE = "from repaint_jax.models.onednn import available; print(available())"
+AVAILABLE = "from repaint_jax.models.kernels.onednn import available; print(available())"
 
 
 def run(code, **environment):

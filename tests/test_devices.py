@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from config_files import ROOT
 
-from repaint_jax import devices
+from repaint_jax.runtime import devices
 
 
 class Core:
@@ -45,7 +45,7 @@ def test_cores_do_not_copy_large_weights_but_chips_do(monkeypatch):
 
 def counted(environment):
     code = (
-        "from repaint_jax.devices import one_device_a_core; one_device_a_core();"
+        "from repaint_jax.runtime.devices import one_device_a_core; one_device_a_core();"
         "import jax; print(jax.local_device_count())"
     )
     run = subprocess.run(
@@ -75,7 +75,7 @@ import sys
 import jax, numpy as np
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
 from repaint_jax.checkpoints import load
-from repaint_jax.devices import Sharing
+from repaint_jax.runtime.devices import Sharing
 
 shared = Sharing.of(load(sys.argv[1]), 8)
 rng = np.random.default_rng(0)

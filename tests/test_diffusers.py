@@ -25,9 +25,9 @@ from repaint_jax.checkpoints.diffusers import (
 )
 from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.denoisers import noise_predictor
-from repaint_jax.experiment import run_inpainting
+from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.models import UNet2DModel
-from repaint_jax.setup import ConfigError, build_model, build_sampler, build_setup
+from repaint_jax.pipeline import ConfigError, build_model, build_sampler, build_setup
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -393,7 +393,7 @@ def test_networks_that_a_configuration_cannot_use_are_refused(
     edit(folder / "unet" / "config.json", **fields)
     about = diffusers_about(folder)
     unet = abstract_model(UNet2DModel, fields)
-    monkeypatch.setattr("repaint_jax.setup.load_diffusers_unet", lambda *_, **__: unet)
+    monkeypatch.setattr("repaint_jax.pipeline.load_diffusers_unet", lambda *_, **__: unet)
     with pytest.raises(ConfigError, match=message):
         build_setup(config, about)
 

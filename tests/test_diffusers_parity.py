@@ -10,7 +10,7 @@ from diffusers_reference import diffusers, predict, random_unet, save_pipeline, 
 
 from repaint_jax import NoiseSchedule, ResampleSchedule
 from repaint_jax.checkpoints import load_diffusers
-from repaint_jax.repaint import Draws, Step, repaint_step
+from repaint_jax.trajectory import Draws, Step, repaint_step
 
 TIMES = np.array([0, 1, 250, 999])
 # As the published google/ddpm-* say it.

@@ -21,16 +21,16 @@ import pytest
 from config_files import ROOT, load_config
 from PIL import Image
 
-from repaint_jax.datasets import DataError
 from repaint_jax.evaluation import lpips as lpips_module
-from repaint_jax.evaluation.experiment import build_request, run_evaluation
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
+from repaint_jax.evaluation.run import build_request, run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
-from repaint_jax.images import save_image
-from repaint_jax.processes import Processes
-from repaint_jax.setup import ConfigError
+from repaint_jax.pictures.datasets import DataError
+from repaint_jax.pictures.images import save_image
+from repaint_jax.pipeline import ConfigError
+from repaint_jax.runtime.processes import Processes
 
 SIDE = 16
 
@@ -345,7 +345,7 @@ def test_every_picture_of_the_page_is_there(whole):
 
 QUICK = """
 import runpy, sys
-from repaint_jax import peers
+from repaint_jax.runtime import life_signs as peers
 peers.BEAT = 0.5  # so that a death is told after 4.5 s
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -23,7 +23,7 @@ from networks import SMALL, random_network
 from PIL import Image
 from torch_zip import dict_of, integer, tensor, write_state_dict, write_zip
 
-from repaint_jax import experiment, setup
+from repaint_jax import pipeline as setup
 from repaint_jax.checkpoints import (
     CheckpointError,
     load,
@@ -35,9 +35,10 @@ from repaint_jax.checkpoints import (
 )
 from repaint_jax.checkpoints.torch_file import read_torch_file
 from repaint_jax.cli import USER_ERRORS
-from repaint_jax.datasets import find_files, fitted, read_file, read_npz
-from repaint_jax.images import find_images, image_shape, load_image, load_mask
+from repaint_jax.inpainting import run as experiment
 from repaint_jax.models import UNet
+from repaint_jax.pictures.datasets import find_files, fitted, read_file, read_npz
+from repaint_jax.pictures.images import find_images, image_shape, load_image, load_mask
 
 # A lack of memory while reading is a fault of the reader.
 READING_ERRORS = tuple(error for error in USER_ERRORS if error is not MemoryError)

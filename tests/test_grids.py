@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repaint_jax.grids import grid, masked_preview, overview
+from repaint_jax.pictures.grids import grid, masked_preview, overview
 
 
 def flat(value, shape=(80, 80, 3)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repaint_jax.images import (
+from repaint_jax.pictures.images import (
     ImageError,
     astronaut,
     check_mask,

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from repaint_jax.masks import MASKS, _boxes, _draw_segment, make_mask
+from repaint_jax.pictures.masks import MASKS, _boxes, _draw_segment, make_mask
 
 RANDOM = ("wide", "narrow")
 REGULAR = sorted(set(MASKS) - set(RANDOM))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from repaint_jax.metrics import psnr, ssim
+from repaint_jax.pictures.metrics import psnr, ssim
 
 
 @pytest.fixture

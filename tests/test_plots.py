@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from repaint_jax import ResampleSchedule
-from repaint_jax.plots import film_stops, plot_schedule, save_film
+from repaint_jax.pictures.plots import film_stops, plot_schedule, save_film
 
 
 def test_every_call_of_a_short_trajectory_is_filmed():

@@ -13,10 +13,11 @@ import jax
 import pytest
 from config_files import ROOT
 
-from repaint_jax import cli, peers
-from repaint_jax.peers import Peers
-from repaint_jax.processes import ProcessError, Processes, alive, join
-from repaint_jax.setup import ConfigError
+from repaint_jax import cli
+from repaint_jax.pipeline import ConfigError
+from repaint_jax.runtime import life_signs as peers
+from repaint_jax.runtime.life_signs import Peers
+from repaint_jax.runtime.processes import ProcessError, Processes, alive, join
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_an_error_of_one_is_told_by_the_others(quick, tmp_path, capsys):
 def other(quick, tmp_path):
     """Process 0, a real one, at work."""
     code = (
-        "import pathlib, time; from repaint_jax import peers\n"
+        "import pathlib, time; from repaint_jax.runtime import life_signs as peers\n"
         f"peers.BEAT = {peers.BEAT}\n"
         f"with peers.Peers(0, 2, pathlib.Path({str(tmp_path)!r})): time.sleep(300)"
     )

@@ -19,11 +19,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch, trajectory
 from repaint_jax.denoisers import Reverse
-from repaint_jax.images import fit, load_image, load_mask, save_image, to_float, to_uint8
-from repaint_jax.masks import MASKS, make_mask
-from repaint_jax.metrics import psnr, ssim
-from repaint_jax.repaint import Draws, Step, repaint_step
+from repaint_jax.pictures.images import fit, load_image, load_mask, save_image, to_float, to_uint8
+from repaint_jax.pictures.masks import MASKS, make_mask
+from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.schedules import SCHEDULES
+from repaint_jax.trajectory import Draws, Step, repaint_step
 
 many = settings(max_examples=5 * settings().max_examples)  # where an example costs no time
 few = settings(max_examples=-(-settings().max_examples // 2))  # where one costs a trajectory

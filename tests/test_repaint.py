@@ -10,7 +10,7 @@ from gaussian import exact_denoiser, oracle_cases
 from jax.tree_util import Partial
 
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, inpaint_batch, trajectory
-from repaint_jax.repaint import Draws, Step, repaint_step
+from repaint_jax.trajectory import Draws, Step, repaint_step
 
 TRAINED = NoiseSchedule.linear(1000)
 

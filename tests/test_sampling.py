@@ -9,9 +9,17 @@ import jax
 import numpy as np
 import pytest
 
-from repaint_jax import NoiseSchedule, ResampleSchedule, sampling
-from repaint_jax.sampling import CallBar, Sampler, Task, fewer_at_once, one_ahead, segment_stops
-from repaint_jax.snapshots import Snapshot, SnapshotFile
+from repaint_jax import NoiseSchedule, ResampleSchedule
+from repaint_jax.runtime import batches as sampling
+from repaint_jax.runtime.batches import (
+    CallBar,
+    Sampler,
+    Task,
+    fewer_at_once,
+    one_ahead,
+    segment_stops,
+)
+from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile
 
 SIDE = 8
 NOISE = NoiseSchedule.linear(1000).respace(30)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repaint_jax.images import ImageError, load_image
+from repaint_jax.pictures.images import ImageError, load_image
 from repaint_jax.training.data import DataError, Stream, load_data
 
 SHAPE = (8, 8, 3)

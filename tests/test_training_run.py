@@ -20,16 +20,16 @@ from training_toys import tiny_pictures, tiny_trainer
 
 from repaint_jax.checkpoints import load, load_about
 from repaint_jax.checkpoints.parameters import parameter_shapes
-from repaint_jax.experiment import run_inpainting
-from repaint_jax.setup import ConfigError, build_schedules
+from repaint_jax.inpainting.run import run_inpainting
+from repaint_jax.pipeline import ConfigError, build_schedules
 from repaint_jax.training.checkpointing import Checkpoints
-from repaint_jax.training.experiment import (
+from repaint_jax.training.loop import check_metrics
+from repaint_jax.training.run import (
     build_network,
     build_rhythm,
     build_settings,
     run_training,
 )
-from repaint_jax.training.loop import check_metrics
 from repaint_jax.training.step import Metrics, Trainer
 from repaint_jax.training.watch import Watch
 

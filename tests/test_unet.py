@@ -152,7 +152,7 @@ def test_labels_steer_and_are_asked_for(batch):
     [
         ((1, 8, 8, 4), 1, r"pictures \[B, H, W, 3\]; got an array of shape \(1, 8, 8, 4\)"),
         ((8, 8, 3), 1, r"got an array of shape \(8, 8, 3\)"),
-        ((1, 8, 9, 3), 1, "divisible by 2 .2 levels.; got 8 x 9: pad or resize to 8 x 10"),
+        ((1, 8, 9, 3), 1, "divisible by 2; got 8 x 9: pad or resize to 8 x 10"),
         ((1, 0, 8, 3), 1, "got 0 x 8: pad or resize to 2 x 8"),
         ((2, 8, 8, 3), 1, r"a timestep for each picture, shape \(2,\); got shape \(1,\)"),
     ],

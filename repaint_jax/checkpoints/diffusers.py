@@ -31,9 +31,9 @@ from repaint_jax.checkpoints.parameters import (
 )
 from repaint_jax.checkpoints.torch_file import read_torch_file
 from repaint_jax.denoisers import Denoiser, noise_predictor
-from repaint_jax.files import expanded
-from repaint_jax.models.blocks2d import Architecture2D
-from repaint_jax.models.unet2d import UNet2DModel
+from repaint_jax.models.diffusers.blocks import Architecture2D
+from repaint_jax.models.diffusers.unet import UNet2DModel
+from repaint_jax.runtime.files import expanded
 from repaint_jax.schedules import NoiseSchedule, described_schedule
 
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")

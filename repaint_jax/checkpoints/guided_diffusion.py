@@ -26,8 +26,8 @@ from repaint_jax.checkpoints.parameters import (
     torch_shape,
 )
 from repaint_jax.checkpoints.torch_file import read_torch_file
-from repaint_jax.models.classifier import EncoderUNet
-from repaint_jax.models.unet import UNet
+from repaint_jax.models.adm.classifier import EncoderUNet
+from repaint_jax.models.adm.unet import UNet
 
 # Each part of a parameter's path, and what guided-diffusion calls it.
 _NAMES = {

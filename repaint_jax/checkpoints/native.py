@@ -30,10 +30,10 @@ from repaint_jax.checkpoints.parameters import (
     parameter_shapes,
     stored_shapes,
 )
-from repaint_jax.files import replacing
-from repaint_jax.models.classifier import EncoderUNet
-from repaint_jax.models.unet import UNet
-from repaint_jax.models.unet2d import UNet2DModel
+from repaint_jax.models.adm.classifier import EncoderUNet
+from repaint_jax.models.adm.unet import UNet
+from repaint_jax.models.diffusers.unet import UNet2DModel
+from repaint_jax.runtime.files import replacing
 
 _VERSION = 1
 _ARCHITECTURES = {"UNet": UNet, "EncoderUNet": EncoderUNet, "UNet2DModel": UNet2DModel}

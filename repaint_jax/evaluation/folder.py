@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repaint_jax.files import read_lines
-from repaint_jax.images import natural_order
+from repaint_jax.pictures.images import natural_order
+from repaint_jax.runtime.files import read_lines
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from repaint_jax.evaluation.tables import (
     summarise,
     summary_table,
 )
-from repaint_jax.files import replacing
-from repaint_jax.setup import ConfigError
+from repaint_jax.pipeline import ConfigError
+from repaint_jax.runtime.files import replacing
 
 
 def run_scoring(workdir: Path) -> None:

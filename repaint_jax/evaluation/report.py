@@ -10,7 +10,7 @@ from urllib.parse import quote
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.scores import Row
 from repaint_jax.evaluation.tables import Table
-from repaint_jax.images import image_shape
+from repaint_jax.pictures.images import image_shape
 
 _MOST_SAMPLES = 4  # of a method, side by side
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.lpips import lpips
-from repaint_jax.images import ImageError, load_image, load_mask
-from repaint_jax.metrics import psnr, ssim
+from repaint_jax.pictures.images import ImageError, load_image, load_mask
+from repaint_jax.pictures.metrics import psnr, ssim
 
 Row = dict[str, Any]
 

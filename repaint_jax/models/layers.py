@@ -17,7 +17,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
-from repaint_jax.models.convolution import convolve
+from repaint_jax.models.kernels.convolution import convolve
 
 Network = TypeVar("Network", bound=nnx.Module)
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from repaint_jax.files import workdir_errors
+from repaint_jax.runtime.files import workdir_errors
 from repaint_jax.training.step import TrainState
 
 __all__ = ["Checkpoints"]

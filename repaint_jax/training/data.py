@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from repaint_jax.datasets import (
+from repaint_jax.pictures.datasets import (
     DataError,
     File,
     Shape,
@@ -26,7 +26,7 @@ from repaint_jax.datasets import (
     read_file,
     read_npz,
 )
-from repaint_jax.images import ImageError
+from repaint_jax.pictures.images import ImageError
 
 __all__ = ["Data", "DataError", "Stream", "load_data"]
 

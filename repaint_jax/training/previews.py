@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.grids import grid, masked_preview, overview
-from repaint_jax.images import to_float, to_uint8
-from repaint_jax.masks import box, half
-from repaint_jax.repaint import inpaint_batch
+from repaint_jax.pictures.grids import grid, masked_preview, overview
+from repaint_jax.pictures.images import to_float, to_uint8
+from repaint_jax.pictures.masks import box, half
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.trajectory import inpaint_batch
 
 __all__ = ["Previews"]
 

@@ -21,7 +21,7 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from repaint_jax.devices import mesh_for
+from repaint_jax.runtime.devices import mesh_for
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.loss import Forward, Loss, noise_loss
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from repaint_jax.files import replacing
+from repaint_jax.runtime.files import replacing
 from repaint_jax.training.step import Metrics
 
 __all__ = ["Watch"]

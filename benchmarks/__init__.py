@@ -1,0 +1,1 @@
+"""What is measured of this project, beside others and beside closed forms."""

@@ -1,0 +1,199 @@
+"""Times a training step beside PyTorch's: same network, weights, batch and loss, in one run.
+
+pip install -r requirements-parity.txt
+python -m benchmarks.training
+python -m benchmarks.training --size=64 --widths=32,64,128,256 --batch_size=8
+
+The network is diffusers' UNet2DModel, in PyTorch (eager) and in Flax. Before anything is timed, the
+two losses and gradients are compared. Then rounds of steps alternate, so that whatever else the
+machine does hits both; the medians are printed, and the spread over the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from absl import app, flags
+from flax import nnx
+
+from benchmarks.speed.machine import peak_memory, printed_by
+from benchmarks.speed.rounds import Spread, alternate, ratio
+from repaint_jax import NoiseSchedule
+from repaint_jax.checkpoints import load_diffusers
+from repaint_jax.runtime.devices import one_device_a_core
+from repaint_jax.training.loss import Forward, noise_loss
+from repaint_jax.training.step import Optimizer, Settings, Trainer
+
+_SIZE = flags.DEFINE_integer("size", 28, "Side of the pictures.")
+_CHANNELS = flags.DEFINE_integer("channels", 1, "Colours.")
+_WIDTHS = flags.DEFINE_list("widths", ["32", "64", "64"], "Channels of each level.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Pictures a step.")
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds of each, alternating.")
+_STEPS = flags.DEFINE_integer("steps", 5, "Steps a round.")
+_ONLY = flags.DEFINE_enum("only", None, ["jax", "torch"], "Run one alone and print its memory.")
+
+LEARNING_RATE, EMA, CLIP = 5e-4, 0.999, 1.0
+
+
+def main(argv: list[str]) -> None:
+    """Compares, times, and prints."""
+    del argv
+    one_device_a_core()  # as scripts/train.py does
+    torch.manual_seed(0)
+    network = torch_network()
+    rng = np.random.default_rng(0)
+    shape = (512, _SIZE.value, _SIZE.value, _CHANNELS.value)
+    pictures = rng.integers(0, 256, shape, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(Path(folder) / "unet")
+        diffusers.DDPMScheduler().save_pretrained(Path(folder) / "scheduler")
+        model, noise = load_diffusers(folder)
+    if _ONLY.value:
+        makers = {"jax": lambda: jax_step(model, noise, pictures),
+                  "torch": lambda: torch_step(network, noise, pictures)}  # fmt: skip
+        step = makers[_ONLY.value]()
+        for _ in range(_STEPS.value):
+            step()
+        print(peak_memory())
+        return
+    count = sum(weights.numel() for weights in network.parameters())
+    print(f"{count / 1e6:.2f} M weights, {_BATCH_SIZE.value} pictures of {shape[1:]} a step")
+    check_equal(network, model, noise, pictures)
+    steps = {
+        "jax": jax_step(model, noise, pictures),
+        "torch": torch_step(network, noise, pictures),
+    }
+    turns = {name: partial(repeated, step) for name, step in steps.items()}
+    for turn in turns.values():  # compiles and warms up
+        turn()
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    for name, seconds in alternate(turns, _ROUNDS.value):
+        rates[name].append(_BATCH_SIZE.value * _STEPS.value / seconds)
+    result: dict[str, Any] = {}
+    for name, several in rates.items():
+        low, median, high = Spread.of(several)
+        memory = printed_by(
+            [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], f"--only={name}"]
+        )
+        print(
+            f"{name:6} {median:7.1f} pictures/s (from {low:.1f} to {high:.1f}), peak memory "
+            + ("not known" if memory is None else f"{memory / 1e9:.2f} GB")
+        )
+        result[name] = {"pictures_per_second": several, "peak_memory": memory}
+    low, median, high = ratio(rates["jax"], rates["torch"])
+    print(f"jax / torch {median:.2f} (round by round from {low:.2f} to {high:.2f})")
+    print(json.dumps(result))
+
+
+def repeated(step: Callable[[], None]) -> None:
+    """The steps of a round."""
+    for _ in range(_STEPS.value):
+        step()
+
+
+def torch_network() -> Any:
+    """A U-Net like that of configs/train/fashion_mnist.py: attention at the lowest level."""
+    widths = tuple(map(int, _WIDTHS.value))
+    plain = len(widths) - 1
+    return diffusers.UNet2DModel(
+        sample_size=_SIZE.value,
+        in_channels=_CHANNELS.value,
+        out_channels=_CHANNELS.value,
+        block_out_channels=widths,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+        attention_head_dim=32,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def check_equal(network: Any, model: Any, noise: NoiseSchedule, pictures: np.ndarray) -> None:
+    """Stops unless loss and gradient norm agree on one batch."""
+    rng = np.random.default_rng(1)
+    x0 = pictures[: _BATCH_SIZE.value] / np.float32(127.5) - 1
+    t = rng.integers(0, noise.num_steps, len(x0))
+    eps = rng.standard_normal(x0.shape, np.float32)
+    graph, weights = nnx.split(model)
+
+    def loss_of(weights: Any) -> jax.Array:
+        batch = (jnp.asarray(x0), jnp.asarray(t, jnp.int32), jnp.asarray(eps))
+        return noise_loss(nnx.merge(graph, weights), *batch, Forward.table(noise)).total
+
+    loss, gradient = jax.jit(jax.value_and_grad(loss_of))(weights)
+    ours = (float(loss), float(jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))))
+    reference = torch_loss(network, noise, nchw(x0), torch.tensor(t), nchw(eps))
+    reference.backward()
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), np.inf)
+    network.zero_grad()
+    theirs = (reference.item(), norm.item())
+    print(f"loss {ours[0]:.6f}, torch {theirs[0]:.6f}; gradient {ours[1]:.6f}, {theirs[1]:.6f}")
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def jax_step(model: Any, noise: NoiseSchedule, pictures: np.ndarray) -> Callable[[], None]:
+    """An update of this project's trainer, as a run on a CPU makes it."""
+    optimizer = Optimizer(LEARNING_RATE, warmup_steps=0, decay_fraction=0.0, clip_norm=CLIP)
+    settings = Settings(10**6, _BATCH_SIZE.value, ema=EMA, optimizer=optimizer)
+    trainer = Trainer(model, noise, settings)
+    state, resident = trainer.init(), trainer.replicated(pictures)
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = trainer.run(state, resident, 1)
+        jax.block_until_ready(metrics)
+
+    return step
+
+
+def torch_step(network: Any, noise: NoiseSchedule, pictures: np.ndarray) -> Callable[[], None]:
+    """The same update in PyTorch, with its fused optimiser."""
+    optimizer = torch.optim.AdamW(
+        network.parameters(), LEARNING_RATE, (0.9, 0.99), weight_decay=0.0, fused=True
+    )
+    weights = list(network.parameters())
+    average = [weight.detach().clone() for weight in weights]
+    resident = torch.tensor(pictures).permute(0, 3, 1, 2).contiguous()
+
+    def step() -> None:
+        batch = resident[torch.randint(len(resident), (_BATCH_SIZE.value,))]
+        x0 = batch.float() / 127.5 - 1
+        mirrored = torch.rand(len(x0), 1, 1, 1) < 0.5
+        x0 = torch.where(mirrored, x0.flip(-1), x0)
+        t = torch.randint(noise.num_steps, (len(x0),))
+        loss = torch_loss(network, noise, x0, t, torch.randn_like(x0))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, CLIP)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, weights, 1 - EMA)
+
+    return step
+
+
+def torch_loss(network: Any, noise: NoiseSchedule, x0: Any, t: Any, eps: Any) -> Any:
+    """Mean squared error of the noise."""
+    ac = torch.tensor(noise.alphas_cumprod, dtype=torch.float32)[t].reshape(-1, 1, 1, 1)
+    x = ac.sqrt() * x0 + (1 - ac).sqrt() * eps
+    return torch.nn.functional.mse_loss(network(x, t).sample, eps)
+
+
+def nchw(x: np.ndarray) -> Any:
+    """NHWC to torch's order."""
+    return torch.tensor(x).permute(0, 3, 1, 2).contiguous()
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""A run of a configuration: pictures and masks in, a folder of results out."""

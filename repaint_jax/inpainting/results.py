@@ -1,0 +1,192 @@
+"""The folder of a run: what is written where, and what a killed run left there."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from repaint_jax.pictures.grids import masked_preview, overview
+from repaint_jax.pictures.images import load_image, save_image
+from repaint_jax.pictures.metrics import psnr, ssim
+from repaint_jax.pictures.plots import film_stops, save_film
+from repaint_jax.pipeline import ConfigError, refuse_changes
+from repaint_jax.resampling import ResampleSchedule
+from repaint_jax.runtime.batches import Job, Sampled, Task
+from repaint_jax.runtime.files import append_line, read_lines, replacing, sweep, workdir_errors
+
+
+class Results:
+    """Writes a run into its folder, each file whole or not at all.
+
+    inpainted/NAME_SAMPLE.png, original/NAME.png, masked/NAME.png, known_mask/NAME.png, grid.png,
+    process.gif, metrics.json and config.json. Until all are there, unfinished/ has run.json, what
+    is being run; PROCESS.jsonl, a line for each sample that is finished; and the snapshots of
+    batches in mid-trajectory.
+    """
+
+    def __init__(self, workdir: Path, run: dict[str, Any], process: int = 0):
+        """Makes the folder, or goes on with what was left there of the same run.
+
+        Args:
+            workdir: the folder.
+            run: `config`, as JSON has it, and `inputs`, what tells its pictures, masks and weights
+                from others.
+            process: this process's number.
+
+        Raises:
+            ConfigError: it holds an unfinished run of other settings or inputs.
+            OSError: it cannot be written.
+        """
+        self.workdir = workdir
+        self.unfinished = workdir / "unfinished"
+        self._log = self.unfinished / f"{process}.jsonl"
+        with workdir_errors(workdir):
+            self._claim(run)
+            with replacing(workdir / "config.json") as temporary:
+                temporary.write_text(json.dumps(run["config"], indent=2) + "\n")
+        self._finished = self._samples()
+
+    def _claim(self, run: dict[str, Any]) -> None:
+        """Makes `unfinished` that of `run`, if it is not, and if nothing is lost by it."""
+        record = self.unfinished / "run.json"
+        before = json.loads(record.read_text()) if record.is_file() else {}
+        has_work = bool(before) and any(path != record for path in self.unfinished.iterdir())
+        if before != run:
+            if has_work:
+                self._refuse(before, run)
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            with replacing(record) as temporary:
+                temporary.write_text(json.dumps(run))
+        elif has_work:
+            print(f"going on with the unfinished run in {self.workdir}")
+
+    def _refuse(self, before: dict[str, Any], run: dict[str, Any]) -> None:
+        """Tells in what two runs differ."""
+        holds = f"{self.workdir} holds an unfinished run"
+        mend = f"take another --workdir, or remove {self.unfinished} to give that run up"
+        fields = sorted({*before["config"], *run["config"]})
+        refuse_changes(before["config"], run["config"], fields, holds, mend)
+        raise ConfigError(
+            f"config.image: {holds} of other pictures, masks or weights than those that are there "
+            f"now under the same names; {mend}"
+        )
+
+    def is_done(self, job: Job) -> bool:
+        """Whether a sample was finished before."""
+        task, sample = job
+        return (task.name, sample) in self._finished
+
+    def num_finished(self) -> int:
+        """How many samples all processes have finished."""
+        return len(self._samples())
+
+    def save_inputs(self, tasks: Sequence[Task]) -> None:
+        """Writes what goes in, at the size it goes in."""
+        for task in tasks:
+            file = f"{task.name}.png"
+            save_image(self.workdir / "original" / file, task.image)
+            save_image(self.workdir / "masked" / file, masked_preview(task.image, task.known))
+            save_image(self.workdir / "known_mask" / file, np.uint8(255) * task.known)
+
+    def save_samples(self, sampled: Sampled, plan: ResampleSchedule) -> None:
+        """Writes what is finished, and only then that it is."""
+        if sampled.film:
+            save_film(self.workdir / "process.gif", sampled.film, film_stops(plan), plan)
+        for (task, sample), picture in zip(sampled.jobs, sampled.pictures, strict=True):
+            save_image(self._sample_path(task, sample), picture)
+        for task, sample in sampled.jobs:
+            size = len(sampled.jobs)
+            row = {"picture": task.name, "sample": sample, "batch_size": size}
+            append_line(self._log, {**row, "seconds": sampled.seconds / size})
+
+    def finish(self, tasks: list[Task], plan: ResampleSchedule, compile_seconds: float) -> None:
+        """Writes grid.png and metrics.json, once all samples are there, and says where they are."""
+        finished = {(row["picture"], row["sample"]): row for row in self._rows()}
+        num_samples = len(finished) // len(tasks)
+        samples = [
+            [load_image(self._sample_path(task, j), channels=task.image.shape[2])
+             for j in range(num_samples)]
+            for task in tasks
+        ]  # fmt: skip
+        picture = overview(
+            [task.image for task in tasks],
+            [masked_preview(task.image, task.known) for task in tasks],
+            samples,
+        )
+        save_image(self.workdir / "grid.png", picture)
+        rows = [
+            {
+                "picture": task.name,
+                "sample": j,
+                "file": str(self._sample_path(task, j).relative_to(self.workdir)),
+                **compare(task, samples[i][j]),
+                "calls": plan.num_model_calls,
+                "seconds": (seconds := finished[task.name, j]["seconds"]),
+                "seconds_per_call": seconds / plan.num_model_calls,
+            }
+            for i, task in enumerate(tasks)
+            for j in range(num_samples)
+        ]
+        metrics = summary(rows, [row["batch_size"] for row in finished.values()])
+        metrics["compile_seconds"] = compile_seconds
+        with replacing(self.workdir / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        sweep(self.workdir)
+        print(
+            f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
+            f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
+        )
+
+    def _samples(self) -> set[tuple[str, int]]:
+        return {(row["picture"], row["sample"]) for row in self._rows()}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return list(read_lines(self.unfinished.glob("*.jsonl")))
+
+    def _sample_path(self, task: Task, sample: int) -> Path:
+        return self.workdir / "inpainted" / f"{task.name}_{sample}.png"
+
+
+def summary(rows: Sequence[dict[str, Any]], batch_sizes: Sequence[int]) -> dict[str, Any]:
+    """What metrics.json says, from a row for each sample and the size of the batch it was in."""
+    names = ("psnr_hole", "ssim_hole", "psnr_known", "ssim_known")
+    seconds = sum(row["seconds"] for row in rows)
+    batches = sum(1 / size for size in batch_sizes)
+    calls = rows[0]["calls"]
+    return {
+        "pictures": list(rows),
+        "mean": {name: _mean([row[name] for row in rows]) for name in names},
+        "calls": calls,
+        "batch_size": max(batch_sizes),
+        "seconds": seconds,
+        "seconds_per_picture": seconds / len(rows),
+        "seconds_per_batched_call": seconds / batches / calls,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
+
+
+def compare(task: Task, picture: np.ndarray) -> dict[str, float | str | None]:
+    """PSNR (dB; "inf" where equal) and SSIM over the hole and over the known part."""
+    scores: dict[str, float | str | None] = {}
+    for part, where in (("hole", ~task.known), ("known", task.known)):
+        ratio = psnr(task.image, picture, where)
+        scores[f"psnr_{part}"] = "inf" if ratio is not None and math.isinf(ratio) else ratio
+        scores[f"ssim_{part}"] = ssim(task.image, picture, where)
+    return scores
+
+
+def _mean(values: list[Any]) -> Any:
+    """The mean of what is there; None if nothing is, "inf" if anything is."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return None
+    return "inf" if "inf" in there else sum(there) / len(there)

@@ -1,0 +1,1 @@
+"""Products that a CPU runs faster by a library than by XLA."""
