@@ -21,7 +21,8 @@ extern "C" void omp_set_num_threads(int);
 
 namespace {
 
-constexpr Dim kBandFlops = 40'000'000;  // 0.1 to 0.4 ms
+constexpr Dim kBandFlops = 80'000'000;  // 0.1 to 0.8 ms
+constexpr Dim kBandPixels = 32;  // each band reads the whole kernel, which is not to pay for less
 
 // oneDNN's threads would compete with XLA's, among which the bands are shared out.
 class OneThread {
@@ -81,8 +82,10 @@ struct Geometry {
 
   Dim rows_of_a_band() const {
     const Dim flops = 2 * kernel_height * kernel_width * in.channels * out.size();
+    const Dim pixels = out.height * out.width;
     Dim bands = 1;
-    while (flops > bands * kBandFlops && bands < out.height) bands *= 2;
+    while (flops > bands * kBandFlops / 2 && pixels >= 2 * bands * kBandPixels && bands < out.height)
+      bands *= 2;
     return (out.height + bands - 1) / bands;
   }
 };
@@ -128,10 +131,15 @@ struct Kernel {
       const Dim is = std::clamp<Dim>(in - i, 0, layout.i_inner);
       if (os < layout.o || is < layout.i_inner) std::fill_n(row, layout.o * layout.i_inner, T(0));
       const T* source = from + i * step_in;
-      if (is == 2 && layout.i_inner == 2) {
-        for (Dim o = 0; o < os; ++o) {
-          row[2 * o] = source[o * step_out];
-          row[2 * o + 1] = source[o * step_out + step_in];
+      if (sizeof(T) == 2 && is == 2 && layout.i_inner == 2) {
+        typedef uint32_t __attribute__((may_alias, aligned(2))) Pair;
+        Pair* pairs = reinterpret_cast<Pair*>(row);
+        if (turned) {
+          for (Dim o = 0; o < os; ++o) pairs[o] = *reinterpret_cast<const Pair*>(source + o * in);
+        } else {
+          const T* next = source + out;
+          for (Dim o = 0; o < os; ++o)
+            pairs[o] = static_cast<uint32_t>(source[o]) | static_cast<uint32_t>(next[o]) << 16;
         }
       } else {
         for (Dim o = 0; o < os; ++o)
@@ -142,10 +150,35 @@ struct Kernel {
   }
 };
 
+using Desc = dnnl::convolution_forward::primitive_desc;
+using Tag = memory::format_tag;
+
+memory::desc as_onednn_likes(const memory::desc& weights) {
+  return {weights.get_dims(), weights.get_data_type(), Tag::any};
+}
+
+// With kernels laid out as in `weights`; empty where oneDNN has no fast code for that.
+Desc described(const Geometry& g, const memory::desc& weights) {
+  auto picture = [&](const Picture& p) {
+    return memory::desc({1, p.channels, p.height, p.width}, g.type, Tag::nhwc);
+  };
+  const Desc made(engine(), dnnl::prop_kind::forward_inference,
+                  dnnl::algorithm::convolution_direct, picture(g.in), weights,
+                  {{g.out.channels}, g.type, Tag::x}, picture(g.out), {g.stride, g.stride},
+                  {g.top, g.left}, {g.bottom, g.right}, own_scratchpad(), true);
+  const std::string code = made ? made.impl_info_str() : "";
+  const bool slow = code.starts_with("ref") || code.find("gemm") != code.npos;
+  return slow && weights.get_format_kind() != memory::format_kind::any ? Desc() : made;
+}
+
 class Convolution {
  public:
-  // With kernels laid out as in `weights`; as oneDNN likes them where that does not go.
-  Convolution(const Geometry& g, const memory::desc& weights) : Convolution(primitive_desc(g, weights)) {}
+  // With kernels laid out as in `weights`, or as oneDNN likes them.
+  Convolution(const Geometry& g, const memory::desc& weights)
+      : Convolution([&] {
+          const Desc wanted = described(g, weights);
+          return wanted ? wanted : described(g, as_onednn_likes(weights));
+        }()) {}
 
   const memory::desc& weights_desc() const { return weights_desc_; }
 
@@ -165,9 +198,6 @@ class Convolution {
   }
 
  private:
-  using Desc = dnnl::convolution_forward::primitive_desc;
-  using Tag = memory::format_tag;
-
   explicit Convolution(const Desc& d)
       : weights_desc_(d.weights_desc()),
         primitive_(d),
@@ -176,24 +206,6 @@ class Convolution {
         bias_(d.bias_desc(), engine(), nullptr),
         dst_(d.dst_desc(), engine(), nullptr),
         scratchpad_(d.scratchpad_desc(), engine(), nullptr) {}
-
-  static Desc primitive_desc(const Geometry& g, const memory::desc& weights) {
-    auto picture = [&](const Picture& p) {
-      return memory::desc({1, p.channels, p.height, p.width}, g.type, Tag::nhwc);
-    };
-    auto made = [&](const memory::desc& weights, bool may_fail) {
-      return Desc(engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
-                  picture(g.in), weights, {{g.out.channels}, g.type, Tag::x}, picture(g.out),
-                  {g.stride, g.stride}, {g.top, g.left}, {g.bottom, g.right}, own_scratchpad(),
-                  may_fail);
-    };
-    const Desc wanted = made(weights, true);
-    if (wanted) {  // oneDNN takes any layout, but not all by fast code
-      const std::string code = wanted.impl_info_str();
-      if (!code.starts_with("ref") && code.find("gemm") == code.npos) return wanted;
-    }
-    return made({weights.get_dims(), g.type, Tag::any}, false);
-  }
 
   memory::desc weights_desc_;
   dnnl::convolution_forward primitive_;
@@ -218,10 +230,18 @@ struct Plan {
       : rows(whole.rows_of_a_band()), bands((whole.out.height + rows - 1) / rows) {
     const memory::dims dims = {whole.out.channels, whole.in.channels, whole.kernel_height,
                                whole.kernel_width};
-    weights = {dims, whole.type, memory::format_tag::hwio};
+    weights = {dims, whole.type, Tag::hwio};
     if (as_they_are) return;
-    const Geometry middle = whole.band(bands / 2 * rows, std::min(rows, whole.out.height)).first;
-    weights = Convolution(middle, {dims, whole.type, memory::format_tag::any}).weights_desc();
+    std::vector<Geometry> parts;
+    for (Dim band : {bands / 2, Dim{0}, bands - 1}) {
+      const Dim first = band * rows;
+      parts.push_back(whole.band(first, std::min(rows, whole.out.height - first)).first);
+    }
+    for (const Geometry& part : parts) {  // what suits all, if there is such
+      weights = described(part, as_onednn_likes(weights)).weights_desc();
+      const auto fits = [&](const Geometry& other) { return bool(described(other, weights)); };
+      if (std::all_of(parts.begin(), parts.end(), fits)) return;
+    }
   }
 };
 
