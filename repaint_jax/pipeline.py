@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -28,6 +29,7 @@ from repaint_jax.checkpoints.diffusers import (
 from repaint_jax.denoisers import Denoiser, noise_predictor
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
+from repaint_jax.models.kernels.onednn import faster_in_bfloat16
 from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.files import expanded, fingerprint
@@ -348,8 +350,11 @@ def _existing(field: str, name: str, source: str | None, mend: str) -> Path:
 
 def _dtype(config: ConfigDict) -> Any:
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if config.dtype == "auto":
+        on_cpu = jax.default_backend() == "cpu"
+        return jnp.bfloat16 if on_cpu and faster_in_bfloat16() else jnp.float32
     if config.dtype not in dtypes:
-        raise ConfigError(f"config.model.dtype: float32 or bfloat16, not {config.dtype!r}")
+        raise ConfigError(f"config.model.dtype: float32, bfloat16 or auto, not {config.dtype!r}")
     return dtypes[config.dtype]
 
 

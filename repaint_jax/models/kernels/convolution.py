@@ -127,7 +127,8 @@ _convolution = ForeignFunction(
     "convolution", _unbiased_by_onednn, _by_xla, f"{_X}, {_KERNEL} -> {_Y}"
 )
 _by_pictures = ForeignFunction(
-    "convolution_by_pictures", _by_pictures_by_onednn, _by_pictures_by_xla, f"{_Y}, {_KERNEL} -> {_X}"
+    "convolution_by_pictures", _by_pictures_by_onednn, _by_pictures_by_xla,
+    f"{_Y}, {_KERNEL} -> {_X}",
 )  # fmt: skip
 _by_kernel = ForeignFunction(
     "convolution_by_kernel", _by_kernel_by_onednn, _by_kernel_by_xla, f"{_X}, {_Y} -> {_KERNEL}"

@@ -20,7 +20,7 @@ _LANES = 16  # the foreign code takes so many channels at once
 def normalize(
     x: jax.Array, gain: jax.Array, offset: jax.Array, *, num_groups: int, eps: float, silu: bool
 ) -> jax.Array:
-    """y = (x - mean) / sqrt(var + eps) * gain + offset by groups of channels, or y * sigmoid(y).
+    """Y = (x - mean) / sqrt(var + eps) * gain + offset by groups of channels, or y * sigmoid(y).
 
     Args:
         x: f[B, H, W, C].
@@ -33,7 +33,7 @@ def normalize(
     Returns:
         f[B, H, W, C], in x's dtype; all is float32 before.
     """
-    how = {"groups": num_groups, "eps": float(eps), "silu": silu}
+    how: dict[str, Any] = {"groups": num_groups, "eps": float(eps), "silu": silu}
     if onednn.convolves(x.dtype) and x.shape[-1] % _LANES == 0:
         return _normal(x, gain, offset, **how)
     return _by_xla(x, gain, offset, **how)
@@ -90,7 +90,7 @@ def _foreign_gradient(
 ) -> list[jax.Array]:
     results = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (x, gain, offset)]
     call = jax.ffi.ffi_call(onednn.NORMALIZATION_GRADIENT, results)
-    return call(x, gain, offset, dy, **_attributes(**how))
+    return list(call(x, gain, offset, dy, **_attributes(**how)))
 
 
 _RULE = "n y x c, n c, n c"

@@ -67,7 +67,8 @@ def available() -> bool:
     """Whether the foreign code runs on this process's CPU; the first call makes it so.
 
     It does where the extra is installed, the CPU knows AVX-512 (without it oneDNN is slower than
-    XLA on kernels in the order HWIO) and a C++ compiler is found; `REPAINT_JAX_ONEDNN=0` forbids it.
+    XLA on kernels in the order HWIO) and a C++ compiler is found; `REPAINT_JAX_ONEDNN=0` forbids
+    it.
     """
     if os.environ.get("REPAINT_JAX_ONEDNN") == "0":
         return False
@@ -94,7 +95,7 @@ def available() -> bool:
 
 @cache
 def _found() -> tuple[Path, Path]:
-    """oneDNN and the folder of its headers."""
+    """The library of oneDNN and the folder of its headers."""
     library = _installed("onednn-cpu-gomp", "libdnnl.so.3")
     return library, _installed("onednn-devel-cpu-gomp", "dnnl.hpp").parent
 

@@ -64,8 +64,9 @@ class ForeignFunction:
         """For what is only ever differentiated as a derivative."""
 
         def jvp(primals: Any, tangents: Any, **how: Any) -> Any:
-            tangents = list(map(ad.instantiate_zeros, tangents))
-            return jax.jvp(partial(self.by_xla, **how), primals, tangents)
+            tangents = tuple(map(ad.instantiate_zeros, tangents))
+            y, dy = jax.jvp(partial(self.by_xla, **how), tuple(primals), tangents)
+            return y, dy
 
         self.def_jvp(jvp)
 
@@ -112,7 +113,8 @@ class ForeignFunction:
 
         def partition(mesh: Mesh, shapes: Any, result: Any) -> tuple[Any, ...]:
             (axis, *_) = (*shapes[0].sharding.spec, None)
-            pictures, copied = (NamedSharding(mesh, PartitionSpec(*s)) for s in ([axis], []))
+            pictures = NamedSharding(mesh, PartitionSpec(axis))
+            copied = NamedSharding(mesh, PartitionSpec())
             into = tuple(pictures if yes else copied for yes in self._pictures)
             out = tuple(pictures if yes else copied for yes in self._results)
 
