@@ -112,7 +112,8 @@ class ForeignFunction:
         one, sums = len(self._results) == 1, not all(self._results)
 
         def partition(mesh: Mesh, shapes: Any, result: Any) -> tuple[Any, ...]:
-            (axis, *_) = (*shapes[0].sharding.spec, None)
+            spec = tuple(shapes[0].sharding.spec)
+            axis = spec[0] if spec else None
             pictures = NamedSharding(mesh, PartitionSpec(axis))
             copied = NamedSharding(mesh, PartitionSpec())
             into = tuple(pictures if yes else copied for yes in self._pictures)
