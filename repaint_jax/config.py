@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from repaint_jax.pipeline import ConfigError
+from repaint_jax.errors import ConfigError
 
 # configs/celeba.py tells what each of them means. A float may be given as an int.
 FIELDS: dict[str, Any] = {

@@ -26,6 +26,7 @@ from repaint_jax.checkpoints.diffusers import (
     load_diffusers_unet,
 )
 from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.errors import ConfigError
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.models.layers import in_computing_dtype
@@ -35,10 +36,6 @@ from repaint_jax.schedules import SCHEDULES, NoiseSchedule, described_schedule
 
 LARGEST_SIDE = 8192  # of a picture
 WEIGHTS = Path(__file__).parent / "weights"  # the models in the box
-
-
-class ConfigError(ValueError):
-    """A configuration cannot be run; the message names the field, the fault and the mend."""
 
 
 @dataclass(frozen=True)

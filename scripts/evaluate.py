@@ -14,9 +14,9 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from repaint_jax.cli import define_sampling_flags, joined_processes, launch
+from repaint_jax.errors import ConfigError
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_request, run_evaluation
-from repaint_jax.pipeline import ConfigError
 
 _DATA = flags.DEFINE_string(
     "data", None, "Pictures: a folder, a zip, an npz or a pattern such as 'faces/*.png'."

@@ -19,9 +19,9 @@ from repaint_jax.checkpoints.guided_diffusion import (
     infer_config,
 )
 from repaint_jax.checkpoints.parameters import abstract_model
+from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.models import EncoderUNet, UNet
-from repaint_jax.pipeline import ConfigError
 from repaint_jax.resampling import ResampleSchedule
 
 FOLDER = ROOT / "configs"

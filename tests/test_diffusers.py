@@ -25,9 +25,10 @@ from repaint_jax.checkpoints.diffusers import (
 )
 from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.denoisers import noise_predictor
+from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.models import UNet2DModel
-from repaint_jax.pipeline import ConfigError, build_model, build_sampler, build_setup
+from repaint_jax.pipeline import build_model, build_sampler, build_setup
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

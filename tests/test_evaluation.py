@@ -21,15 +21,14 @@ import pytest
 from config_files import ROOT, load_config
 from PIL import Image
 
+from repaint_jax.errors import ConfigError, DataError
 from repaint_jax.evaluation import lpips as lpips_module
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_request, run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
-from repaint_jax.pictures.datasets import DataError
 from repaint_jax.pictures.images import save_image
-from repaint_jax.pipeline import ConfigError
 from repaint_jax.runtime.processes import Processes
 
 SIDE = 16

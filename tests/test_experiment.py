@@ -15,10 +15,10 @@ from flax import nnx
 from PIL import Image
 
 from repaint_jax.checkpoints import CheckpointError, load, load_about, save
+from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.inpainting.run import run_inpainting, run_schedule_plot
 from repaint_jax.models import EncoderUNet, UNet
-from repaint_jax.pictures.images import ImageError
-from repaint_jax.pipeline import ConfigError, picture_shape
+from repaint_jax.pipeline import picture_shape
 
 ROOT = Path(__file__).parent.parent
 SIDE = 16

@@ -19,9 +19,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch, trajectory
 from repaint_jax.denoisers import Reverse
-from repaint_jax.pictures.images import fit, load_image, load_mask, save_image, to_float, to_uint8
+from repaint_jax.pictures.images import load_image, save_image, to_float, to_uint8
+from repaint_jax.pictures.mask_files import load_mask
 from repaint_jax.pictures.masks import MASKS, make_mask
 from repaint_jax.pictures.metrics import psnr, ssim
+from repaint_jax.pictures.resizing import fit
 from repaint_jax.schedules import SCHEDULES
 from repaint_jax.trajectory import Draws, Step, repaint_step
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repaint_jax.pictures.images import ImageError, load_image
-from repaint_jax.training.data import DataError, Stream, load_data
+from repaint_jax.errors import DataError, ImageError
+from repaint_jax.pictures.images import load_image
+from repaint_jax.training.data import Stream, load_data
 
 SHAPE = (8, 8, 3)
 

@@ -20,8 +20,9 @@ from training_toys import tiny_pictures, tiny_trainer
 
 from repaint_jax.checkpoints import load, load_about
 from repaint_jax.checkpoints.parameters import parameter_shapes
+from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.run import run_inpainting
-from repaint_jax.pipeline import ConfigError, build_schedules
+from repaint_jax.pipeline import build_schedules
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.loop import check_metrics
 from repaint_jax.training.run import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repaint_jax.pictures.images import natural_order
+from repaint_jax.pictures.finding import natural_order
 from repaint_jax.runtime.files import read_lines
 
 

@@ -15,22 +15,26 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.inpainting.run import build_masks, check_numbers, picture_names
+from repaint_jax.inpainting.run import check_numbers
 from repaint_jax.pictures.datasets import (
     Member,
     find_files,
     find_paths,
     fitted,
+    holds_arrays,
+    read_arrays,
     read_file,
-    read_npz,
 )
 from repaint_jax.pictures.grids import masked_preview
-from repaint_jax.pictures.images import ImageError, load_image, save_image
+from repaint_jax.pictures.images import load_image, save_image
+from repaint_jax.pictures.inputs import check_mask_name, read_masks
 from repaint_jax.pictures.masks import MASKS
+from repaint_jax.pictures.naming import mask_labels, result_names
+from repaint_jax.pictures.pairing import without_masks
 from repaint_jax.pipeline import (
-    ConfigError,
     Setup,
     build_sampler,
     build_schedules,
@@ -193,11 +197,18 @@ def build_inputs(
         print(f"skipped: {fault}", file=sys.stderr)
     if not pictures:
         raise ConfigError(f"--data: none of the {len(skipped)} pictures can be read: {skipped[0]}")
-    streams = [zlib.crc32(name.encode()) for name in pictures]
+    streams = [zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in pictures]
     tasks = []
-    for mask in request.masks:
-        known = build_masks(config, mask, list(paths.values()), shape[:2], streams, field="--masks")
-        label = mask if mask in MASKS else Path(mask).stem
+    labels = mask_labels(request.masks, MASKS.__contains__)
+    for label, mask in zip(labels, request.masks, strict=True):
+        known = read_masks(
+            mask,
+            list(paths.values()),
+            shape[:2],
+            streams,
+            seed=config.seed,
+            invert=config.invert_mask,
+        )
         tasks += [
             (label, Task(name, picture, where, stream))
             for (name, picture), where, stream in zip(pictures.items(), known, streams, strict=True)
@@ -208,14 +219,20 @@ def build_inputs(
 def _sources(request: Request, shape: tuple[int, int, int]) -> Iterator[tuple[str, Path, Any]]:
     """Name, file and reader of each picture."""
     paths = find_paths(request.data)
-    if len(paths) == 1 and paths[0].suffix == ".npz":
-        pictures = read_npz(paths[0], ARRAY_NAMES)[: request.num_pictures]
+    if holds_arrays(paths):
+        pictures = read_arrays(paths[0], ARRAY_NAMES)[: request.num_pictures]
         for i, picture in enumerate(fitted(pictures, shape)):
             yield f"{i:05d}", Path(f"{i:05d}"), lambda picture=picture: picture
         return
-    files = find_files(request.data)[: request.num_pictures]
+    files = find_files(request.data)
+    for mask in request.masks:
+        if mask not in MASKS:
+            check_mask_name(mask)
+            kept = {*without_masks([file for file in files if isinstance(file, Path)], mask)}
+            files = [file for file in files if isinstance(file, Member) or file in kept]
+    files = files[: request.num_pictures]
     paths = [Path(file.name) if isinstance(file, Member) else file for file in files]
-    for name, path, file in zip(picture_names(paths), paths, files, strict=True):
+    for name, path, file in zip(result_names(paths), paths, files, strict=True):
         yield name, path, lambda file=file: read_file(file, shape)
 
 

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from repaint_jax.errors import ImageError
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.lpips import lpips
-from repaint_jax.pictures.images import ImageError, load_image, load_mask
+from repaint_jax.pictures.images import load_image
+from repaint_jax.pictures.mask_files import read_mask
 from repaint_jax.pictures.metrics import psnr, ssim
+from repaint_jax.pictures.resizing import resize_known
 
 Row = dict[str, Any]
 
@@ -53,7 +56,7 @@ def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
 def _score(folder: Folder, mask: str, picture: str, files: dict[int, Path]) -> Iterator[Row]:
     """The figures of each sample of one picture."""
     original = load_image(folder.original(picture))
-    known = load_mask(folder.known_mask(mask, picture), original.shape[:2])
+    known = resize_known(read_mask(folder.known_mask(mask, picture)), original.shape[:2])
     samples = np.stack([_result(file, original) for file in files.values()])
     alike = lpips(np.broadcast_to(original, samples.shape), samples)
     diversity = _diversity(samples)

@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from repaint_jax.errors import ConfigError
 from repaint_jax.pictures.grids import masked_preview, overview
 from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.plots import film_stops, save_film
-from repaint_jax.pipeline import ConfigError, refuse_changes
+from repaint_jax.pipeline import refuse_changes
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Job, Sampled, Task
 from repaint_jax.runtime.files import append_line, read_lines, replacing, sweep, workdir_errors

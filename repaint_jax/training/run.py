@@ -13,9 +13,10 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from repaint_jax.checkpoints import save
+from repaint_jax.errors import ConfigError
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
-from repaint_jax.pipeline import ConfigError, build_noise, config_errors, refuse_changes
+from repaint_jax.pipeline import build_noise, config_errors, refuse_changes
 from repaint_jax.runtime.files import replacing
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
