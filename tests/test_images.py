@@ -1,5 +1,9 @@
 """Any file becomes the right bytes, or one line that says what to do."""
 
+import re
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,6 +94,84 @@ def test_floats_of_an_unknown_scale_are_refused(tmp_path, value):
     path = write(tmp_path / "a.tif", np.array([[0.5, value]], np.float32))
     with pytest.raises(ImageError, match=r"a.tif: expected float32 values from 0 to .*rescale"):
         load_image(path)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_deep_grey_of_fewer_bits_is_said_with_its_range_and_the_way_out(tmp_path, bits):
+    values = np.linspace(0, 2**bits - 1, 64).round().astype(np.uint16).reshape(8, 8)
+    path = write(tmp_path / "a.png", values)
+    told = rf"a.png: nearly black, for its numbers go from 0 to {2**bits - 1} where 65535 is white"
+    with pytest.warns(UserWarning, match=told) as warned:
+        dark = load_image(path, channels=1)
+    assert dark.max() < 64
+    factor = float(re.search(r"multiply them by ([\d.]+)", str(warned[0].message))[1])
+    bright = load_image(write(path, (values * factor).round().astype(np.uint16)), channels=1)
+    np.testing.assert_allclose(bright[..., 0], values * 255.0 / (2**bits - 1), atol=1)
+
+
+def test_other_deep_pictures_that_are_nearly_black_are_said_too(tmp_path):
+    floats = write(tmp_path / "a.tif", np.array([[0, 1.01], [0.5, 0.7]], np.float32))
+    with pytest.warns(UserWarning, match=r"from 0 to 1\.01 where 255 is white"):
+        load_image(floats)
+    with pytest.warns(UserWarning, match=r"the array: .* from 0 to 255 where 65535 is white"):
+        load_image(np.arange(256).reshape(16, 16))
+    deep_colours = png(np.arange(4 * 4 * 3, dtype=np.uint16).reshape(4, 4, 3) * 80)  # 12 bits
+    (tmp_path / "b.png").write_bytes(deep_colours)
+    with pytest.warns(UserWarning, match=r"b\.png: .* from 0 to 14 where 255 is white"):
+        load_image(tmp_path / "b.png")
+
+
+def png(colours):
+    """A PNG of 16 bits a channel, which Pillow reads and does not write."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    height, width, _ = colours.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def test_a_picture_of_8_bits_may_be_as_dark_as_it_likes(tmp_path):
+    load_image(write(tmp_path / "a.png", PICTURE // 100))
+    load_image(write(tmp_path / "b.png", np.zeros((4, 4), np.uint16)))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "P", "LA", "RGBA"])
+def test_arrays_and_pillow_images_are_read_as_files_are(tmp_path, mode):
+    image = Image.fromarray(PICTURE).convert(mode)
+    path = write(tmp_path / "a.png", image)
+    expected = load_image(path, size=(9, 14))
+    np.testing.assert_array_equal(load_image(image, size=(9, 14)), expected)
+    assert image_shape(image) == image_shape(PICTURE) == (32, 48)
+    if mode not in ("P", "LA"):  # whose array means something else
+        np.testing.assert_array_equal(load_image(np.array(image), size=(9, 14)), expected)
+    assert image.mode == mode  # and is left alone
+
+
+def test_arrays_of_other_numbers_are_scaled_as_in_files():
+    deep = PICTURE.astype(np.uint16) * 257
+    np.testing.assert_array_equal(load_image(deep), PICTURE)
+    np.testing.assert_array_equal(load_image((PICTURE / 255).astype(np.float32)), PICTURE)
+    np.testing.assert_array_equal(load_image(deep[..., :1], channels=1), PICTURE[..., :1])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(4),
+        np.zeros((4, 4, 2)),
+        np.zeros((0, 4)),
+        np.array([["a"]]),
+        np.zeros((4, 4), complex),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(array):
+    with pytest.raises(ImageError, match=r"the array: expected a picture as numbers \[H, W\]"):
+        load_image(array)
 
 
 def test_grey_and_1_bit_become_either_number_of_channels(tmp_path):

@@ -15,8 +15,9 @@ from repaint_jax.pictures.naming import mask_labels, normal_form, result_names
 NOT_UTF8 = b"caf\xe9".decode("utf-8", "surrogateescape")
 NASTY = [
     "a", "A", "a_png", "a.b", "a_b", "cafe\u0301", "caf\xe9", NOT_UTF8, "CON", "nul", "...", " ",
-    "x ", "x.", "a\nb", "a\\nb", "a%0Ab", "<img src=x onerror=alert(1)>", "&amp;", "'\"", "|", "-rf", "~",
-    "$HOME", "a_0", "a_1_0", "%s{}", "\u202egnp", "😀", "é" * 110, "é" * 110 + "x", "n" * 236,
+    "x ", "x.", "a\nb", "a\\nb", "a%0Ab", "<img src=x onerror=alert(1)>", "&amp;", "'\"", "|",
+    "-rf", "~", "$HOME", "a_0", "a_1_0", "%s{}", "\u202egnp", "😀", "é" * 110, "é" * 110 + "x",
+    "n" * 236,
 ]  # fmt: skip
 
 names = st.one_of(

@@ -322,7 +322,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @many
-@given(st.sampled_from(sorted(MASKS)), st.tuples(sides, sides), seeds)
+@given(st.sampled_from(sorted({*MASKS} - {"whole"})), st.tuples(sides, sides), seeds)
 def test_every_mask_has_a_hole_and_something_known_and_random_ones_keep_half(name, shape, seed):
     known = make_mask(name, shape, seed)
     assert (known.dtype, known.shape) == (bool, shape)

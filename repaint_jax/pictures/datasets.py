@@ -70,13 +70,24 @@ def find_paths(data: str) -> list[Path]:
 
 
 def find_files(data: str) -> list[File]:
-    """The pictures of a folder (with its subfolders), a pattern or zips, in natural order."""
+    """The pictures of a folder (with its subfolders), a pattern or zips, in natural order.
+
+    A folder that holds zips and no pictures stands for its zips.
+    """
     paths = find_paths(data)
-    if paths and all(path.suffix.lower() == ".zip" for path in paths):
-        return [member for path in paths for member in _members(path)]
     if len(paths) == 1 and paths[0].is_dir():
-        return list(pictures_among(list(_walked(paths[0])), data))
+        inside = list(_walked(paths[0]))
+        zips = sorted(path for path in inside if _is_zip(path))
+        if not zips or any(is_picture_name(path.name) for path in inside):
+            return list(pictures_among(inside, data))
+        paths = zips
+    if paths and all(map(_is_zip, paths)):
+        return [member for path in paths for member in _members(path)]
     return list(find_images(data))
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
 
 
 def _walked(folder: Path) -> Iterator[Path]:
@@ -106,7 +117,7 @@ def _members(path: Path) -> list[Member]:
             f"{path}: none of the {len(names)} files in it is a picture by its name, such as a.png "
             "or a.jpg: convert them to PNG and zip them again"
         )
-    tell_left_out([Path(name).name for name in names if not is_picture_name(name)], path)
+    tell_left_out([Path(name).name for name in names], path)
     return [Member(archive, name) for name in pictures]
 
 

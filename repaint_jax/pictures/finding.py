@@ -76,18 +76,19 @@ def pictures_among(files: Sequence[Path], place: PathLike) -> list[Path]:
             f"{place}: none of the {len(files)} files there is a picture by its name, such as "
             "a.png or a.jpg: name a file itself, or convert them to PNG"
         )
-    tell_left_out([file.name for file in files if not is_picture_name(file.name)], place)
+    tell_left_out([file.name for file in files], place)
     return sorted(found, key=natural_order)
 
 
 def tell_left_out(names: Sequence[str], place: PathLike) -> None:
-    """Warns of files that are no pictures by their names; hidden ones do not count."""
-    left_out = sorted(name for name in names if not name.startswith("."))
+    """Warns of those files that are no pictures by their names; hidden ones do not count."""
+    shown = [name for name in names if not name.startswith(".")]
+    left_out = sorted(name for name in shown if not is_picture_name(name))
     if left_out:
         some = ", ".join(map(in_text, left_out[:3])) + ", ..." * (len(left_out) > 3)
         warnings.warn(
-            f"{place}: {len(left_out)} files there are left out, as Pillow reads no pictures of "
-            f"such names here: {some}",
+            f"{place}: left out {len(left_out)} of {len(shown)} files, no pictures by their names "
+            f"that Pillow reads here: {some}",
             stacklevel=3,
         )
 
