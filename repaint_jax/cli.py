@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +18,14 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
-from repaint_jax.errors import ConfigError, DataError, ImageError, ProcessError
+from repaint_jax.errors import ConfigError, DataError, ImageError, ProcessError, mend_of
 from repaint_jax.runtime.compilation import keep_compiled
 from repaint_jax.runtime.devices import one_device_a_core
+from repaint_jax.runtime.files import expanded
 from repaint_jax.runtime.processes import Processes, alive, join
+
+# Which flag is the Python argument that an error or a warning names.
+FLAGS = {"invert": "--config.invert_mask", "mask": "--config.mask", "workdir": "--workdir"}
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
@@ -32,12 +37,14 @@ def launch(
     command: Callable[[ConfigDict, Path], None],
     *,
     without_config: Callable[[Path], None] | None = None,
+    flags_of: Mapping[str, str] = FLAGS,
 ) -> None:
     """Runs `command(config, workdir)` with the flags --config and --workdir.
 
     Args:
         command: what to do.
         without_config: what to do when there is --workdir alone, if that makes sense.
+        flags_of: which flag is the Python argument that an error or a warning names.
     """
     config_flags.DEFINE_config_file(
         "config",
@@ -58,6 +65,7 @@ def launch(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         keep_compiled()
         config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+        workdir = workdir and expanded(workdir)
         try:
             if config is not None:
                 workdir = workdir or os.path.join("out", _config_file().stem)
@@ -69,12 +77,15 @@ def launch(
                     "which configuration? Give --config=configs/celeba.py or another file"
                 )
         except USER_ERRORS as error:
-            sys.exit(f"error: {_told(error)}")
+            sys.exit(f"error: {_told(error)}{_flag(error, flags_of)}")
         except KeyboardInterrupt:
             print(f"\nstopped; the same command goes on from {workdir}", file=sys.stderr)
             sys.exit(130)
 
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda w, *_, **__: f"warning: {_told(w)}{_flag(w, flags_of)}\n"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # printing never fails a run
+            stream.reconfigure(errors="backslashreplace")
     app.run(main, flags_parser=_parse)
 
 
@@ -147,6 +158,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
     """Parses flags; unlike absl it ends a misspelt config field or file in one line, too."""
     if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
         return app.parse_flags_with_usage(list(argv))  # prints and exits
+    argv = list(argv)
+    for i, flag in enumerate(argv):  # the file is read before anybody else could expand its name
+        if name := re.match(r"(--?config=)(.*)", flag, re.DOTALL):
+            argv[i] = name[1] + str(expanded(name[2]))
+        elif flag in ("--config", "-config") and i + 1 < len(argv):
+            argv[i + 1] = str(expanded(argv[i + 1]))
     try:
         rest = flags.FLAGS(argv)
         if flags.FLAGS.config is not None:  # an unreadable file shows itself on first use
@@ -160,7 +177,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _told(error: Exception) -> str:
+def _flag(fault: object, flags_of: Mapping[str, str]) -> str:
+    """The flag that mends an error or a warning, if it tells an argument: " (here --workdir)"."""
+    argument, *value = mend_of(fault).split("=", 1)
+    return f" (here {'='.join([flags_of[argument], *value])})" if argument in flags_of else ""
+
+
+def _told(error: Warning | Exception | str) -> str:
     """The message in one line; of the system's own errors the part that helps."""
     if not isinstance(error, OSError) or error.strerror is None:
         return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from repaint_jax.cli import define_sampling_flags, joined_processes, launch
+from repaint_jax.cli import FLAGS, define_sampling_flags, joined_processes, launch
 from repaint_jax.errors import ConfigError
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_request, run_evaluation
@@ -65,4 +65,4 @@ def score(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    launch(evaluate, without_config=score)
+    launch(evaluate, without_config=score, flags_of={**FLAGS, "mask": "--masks"})

@@ -297,7 +297,8 @@ def test_a_read_only_folder_is_one_line_before_anything_is_sampled(config, tmp_p
         done = script(config, disk / "out")
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        f"error: cannot write to {disk / 'out'} (Read-only file system): choose another --workdir"
+        f"error: cannot write to {disk / 'out'} (Read-only file system): choose another folder "
+        "(here --workdir)"
     )
 
 

@@ -46,7 +46,7 @@ from repaint_jax.pipeline import (
 )
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import CallBar, Sampler, Task
-from repaint_jax.runtime.files import append_line, replacing, sweep, workdir_errors
+from repaint_jax.runtime.files import append_line, sweep, workdir_errors, write_text
 from repaint_jax.runtime.processes import ALONE, Processes
 from repaint_jax.schedules import NoiseSchedule
 
@@ -265,8 +265,8 @@ def _save_settings(
         },
         indent=2,
     )
-    with workdir_errors(folder.root), replacing(folder.settings) as temporary:
-        temporary.write_text(text + "\n")
+    with workdir_errors(folder.root):
+        write_text(folder.settings, text + "\n")
 
 
 def _save_inputs(tasks: Sequence[tuple[str, Task]], folder: Folder) -> None:

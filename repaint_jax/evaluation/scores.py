@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from repaint_jax.errors import ImageError
 from repaint_jax.evaluation.folder import Folder
@@ -18,6 +17,7 @@ from repaint_jax.pictures.images import load_image
 from repaint_jax.pictures.mask_files import read_mask
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.resizing import resize_known
+from repaint_jax.runtime.progress import Progress
 
 Row = dict[str, Any]
 
@@ -40,7 +40,7 @@ def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
         for picture, files in folder.samples(method, mask).items()
     ]
     rows, faults = [], []
-    for method, mask, picture, files in tqdm(cells, "scoring", unit="picture", delay=1):
+    for method, mask, picture, files in Progress(cells, "scoring", unit="picture", delay=1):
         try:
             scores = list(_score(folder, mask, picture, files))
         except ImageError as error:

@@ -20,7 +20,7 @@ from repaint_jax.pictures.plots import film_stops, save_film
 from repaint_jax.pipeline import refuse_changes
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Job, Sampled, Task
-from repaint_jax.runtime.files import append_line, read_lines, replacing, sweep, workdir_errors
+from repaint_jax.runtime.files import append_line, read_lines, sweep, workdir_errors, write_text
 
 
 class Results:
@@ -50,21 +50,19 @@ class Results:
         self._log = self.unfinished / f"{process}.jsonl"
         with workdir_errors(workdir):
             self._claim(run)
-            with replacing(workdir / "config.json") as temporary:
-                temporary.write_text(json.dumps(run["config"], indent=2) + "\n")
+            write_text(workdir / "config.json", json.dumps(run["config"], indent=2) + "\n")
         self._finished = self._samples()
 
     def _claim(self, run: dict[str, Any]) -> None:
         """Makes `unfinished` that of `run`, if it is not, and if nothing is lost by it."""
         record = self.unfinished / "run.json"
-        before = json.loads(record.read_text()) if record.is_file() else {}
+        before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         has_work = bool(before) and any(path != record for path in self.unfinished.iterdir())
         if before != run:
             if has_work:
                 self._refuse(before, run)
             shutil.rmtree(self.unfinished, ignore_errors=True)
-            with replacing(record) as temporary:
-                temporary.write_text(json.dumps(run))
+            write_text(record, json.dumps(run))
         elif has_work:
             print(f"going on with the unfinished run in {self.workdir}")
 
@@ -137,8 +135,8 @@ class Results:
         ]
         metrics = summary(rows, [row["batch_size"] for row in finished.values()])
         metrics["compile_seconds"] = compile_seconds
-        with replacing(self.workdir / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+        write_text(self.workdir / "metrics.json", text)
         shutil.rmtree(self.unfinished, ignore_errors=True)
         sweep(self.workdir)
         print(

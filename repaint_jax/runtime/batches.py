@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from repaint_jax.denoisers import Denoiser
 from repaint_jax.pictures.images import to_float, to_uint8
 from repaint_jax.pictures.plots import film_stops
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.devices import Sharing
+from repaint_jax.runtime.progress import Progress
 from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.trajectory import trajectory
@@ -70,7 +70,7 @@ class Sampled:
     seconds: float
 
 
-class CallBar(tqdm):
+class CallBar(Progress):
     """A progress bar of network calls."""
 
     def __init__(self, calls: int, **options: Any):

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from repaint_jax.errors import DataError, ImageError
 from repaint_jax.pictures.datasets import (
@@ -27,6 +26,7 @@ from repaint_jax.pictures.datasets import (
     read_arrays,
     read_file,
 )
+from repaint_jax.runtime.progress import Progress
 
 __all__ = ["Data", "Stream", "load_data"]
 
@@ -126,9 +126,9 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
             return None
 
     with ThreadPoolExecutor() as pool:
-        found = list(
-            tqdm(pool.map(read, files), "reading pictures", len(files), leave=False, delay=1)
-        )
+        decoded = pool.map(read, files)
+        bar = Progress(decoded, "reading pictures", total=len(files), leave=False, delay=1)
+        found = list(bar)
     pictures = [picture for picture in found if picture is not None]
     if broken:
         some = "; ".join(sorted(broken)[:3]) + "; ..." * (len(broken) > 3)

@@ -17,7 +17,7 @@ from repaint_jax.errors import ConfigError
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
 from repaint_jax.pipeline import build_noise, config_errors, refuse_changes
-from repaint_jax.runtime.files import replacing
+from repaint_jax.runtime.files import write_text
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
@@ -57,8 +57,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     state = trainer.init()
     checkpoints.check_room(state)
     state = checkpoints.restore(state)
-    with replacing(workdir / "config.json") as temporary:
-        temporary.write_text(config.to_json_best_effort(indent=2) + "\n")
+    write_text(workdir / "config.json", config.to_json_best_effort(indent=2) + "\n")
     watch = Watch(
         workdir,
         done=int(state.step),
@@ -240,7 +239,10 @@ def _check_resumed(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "config.json"
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text()), json.loads(config.to_json_best_effort())
+    before, now = (
+        json.loads(path.read_text(encoding="utf-8")),
+        json.loads(config.to_json_best_effort()),
+    )
     fields = sorted({*before, *now} - {*CHANGEABLE})
     refuse_changes(before, now, fields, f"{workdir} holds a run", "take another --workdir")
 
