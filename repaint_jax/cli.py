@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from repaint_jax.checkpoints import CheckpointError
 from repaint_jax.errors import ConfigError, DataError, ImageError, ProcessError, mend_of
 from repaint_jax.runtime.compilation import keep_compiled
-from repaint_jax.runtime.devices import one_device_a_core
+from repaint_jax.runtime.devices import one_device_a_core, platform_fault
 from repaint_jax.runtime.files import expanded
 from repaint_jax.runtime.processes import Processes, alive, join
 
@@ -78,6 +78,10 @@ def launch(
                 )
         except USER_ERRORS as error:
             sys.exit(f"error: {_told(error)}{_flag(error, flags_of)}")
+        except (AssertionError, RuntimeError):
+            if fault := platform_fault():
+                sys.exit(f"error: {fault}")
+            raise
         except KeyboardInterrupt:
             print(f"\nstopped; the same command goes on from {workdir}", file=sys.stderr)
             sys.exit(130)

@@ -45,8 +45,8 @@ def read_inputs(
         ImageError: one line that says what cannot be used.
     """
     paths = [Path("astronaut")] if image == "astronaut" else find_images(image)
+    check_mask_name(mask)
     if mask not in MASKS and image != "astronaut":
-        check_mask_name(mask)
         paths = without_masks(paths, mask)
     names = result_names(paths)
     sources: list[Source] = [astronaut()] if image == "astronaut" else [*paths]
