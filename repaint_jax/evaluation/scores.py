@@ -33,13 +33,12 @@ def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
         (line["method"], line["mask"], line["picture"], line["sample"]): line
         for line in folder.logged()
     }
-    cells = [
-        (method, mask, picture, files)
-        for method in folder.methods()
-        for mask in folder.masks()
-        for picture, files in folder.samples(method, mask).items()
-    ]
-    rows, faults = [], []
+    cells, faults, rows = [], [], []
+    for method in folder.methods():
+        for mask in folder.masks():
+            found, unread = folder.samples(method, mask)
+            faults += unread
+            cells += [(method, mask, picture, files) for picture, files in found.items()]
     for method, mask, picture, files in Progress(cells, "scoring", unit="picture", delay=1):
         try:
             scores = list(_score(folder, mask, picture, files))

@@ -37,7 +37,7 @@ def platform_fault() -> str | None:
         jax.devices()
         return None
     except (AssertionError, RuntimeError):  # JAX's own words are not for users
-        asked = jax.config.jax_platforms
+        asked = os.environ.get("JAX_PLATFORMS")
     jax.config.update("jax_platforms", None)
     there = jax.default_backend()
     return (
