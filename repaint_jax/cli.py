@@ -23,6 +23,7 @@ from repaint_jax.runtime.compilation import keep_compiled
 from repaint_jax.runtime.devices import one_device_a_core, platform_fault
 from repaint_jax.runtime.files import expanded
 from repaint_jax.runtime.processes import Processes, alive, join
+from repaint_jax.runtime.workdirs import held
 
 # Which flag is the Python argument that an error or a warning names.
 FLAGS = {"invert": "--config.invert_mask", "mask": "--config.mask", "workdir": "--workdir"}
@@ -142,9 +143,12 @@ def joined_processes(workdir: Path) -> Iterator[Processes]:
     if several and not given.distributed and None in (count, index):
         raise ProcessError("of several processes each needs --num_processes and --process_id")
     if not (address or given.distributed):
-        yield Processes(index or 0, count or 1)
+        by_hand = Processes(index or 0, count or 1)
+        with held(workdir, by_hand.index):
+            yield by_hand
         return
-    with alive(*join(address, count, index), workdir) as processes:
+    index, count = join(address, count, index)
+    with held(workdir, index), alive(index, count, workdir) as processes:
         yield processes
 
 

@@ -17,6 +17,7 @@ from repaint_jax.cli import FLAGS, define_sampling_flags, joined_processes, laun
 from repaint_jax.errors import ConfigError
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_request, run_evaluation
+from repaint_jax.runtime.workdirs import held
 
 _DATA = flags.DEFINE_string(
     "data", None, "Pictures: a folder, a zip, an npz or a pattern such as 'faces/*.png'."
@@ -43,7 +44,7 @@ define_sampling_flags()
 def evaluate(config: ConfigDict, workdir: Path) -> None:
     """Samples what is lacking and scores, or only scores."""
     if _EVALUATE_ONLY.value:
-        run_scoring(workdir)
+        score(workdir)
         return
     request = build_request(
         config,
@@ -61,7 +62,8 @@ def score(workdir: Path) -> None:
     """What can be done without a configuration."""
     if not _EVALUATE_ONLY.value:
         raise ConfigError("which configuration? Give --config=configs/celeba.py or another file")
-    run_scoring(workdir)
+    with held(workdir):
+        run_scoring(workdir)
 
 
 if __name__ == "__main__":
