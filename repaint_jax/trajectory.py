@@ -135,6 +135,12 @@ def trajectory(
         yield stop, _finish(state, observations) if stop == total else state
 
 
+def initial_state(method: Method, keys: jax.Array, images: jax.Array, known: jax.Array) -> Any:
+    """Shapes and dtypes of the state that `trajectory` yields of these, by `jax.eval_shape`."""
+    observations = Observation(images, known[..., None])
+    return jax.eval_shape(_begin, method, keys, observations)
+
+
 def check_walk(noise: NoiseSchedule, resampling: ResampleSchedule) -> None:
     """Raises ValueError unless the walk begins where the noise schedule is pure noise."""
     if resampling.num_steps != noise.num_steps:

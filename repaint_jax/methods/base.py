@@ -106,7 +106,7 @@ class Method(Protocol):
         ...
 
 
-def static(default: Any) -> Any:
+def static(*, default: Any) -> Any:
     """A field that is part of the compiled program, such as a choice or a count."""
     return field(default=default, metadata={"static": True})
 

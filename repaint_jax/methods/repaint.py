@@ -58,8 +58,8 @@ class RePaint:
         eta: 1 draws as DDPM does, 0 makes the reverse steps deterministic (DDIM).
     """
 
-    clip_denoised: bool = static(True)
-    variance: Variance = static("fixed_small")
+    clip_denoised: bool = static(default=True)
+    variance: Variance = static(default="fixed_small")
     eta: float = 1.0
 
     def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
