@@ -19,12 +19,8 @@ from repaint_jax.checkpoints import (
     load_guided_diffusion,
     load_guided_diffusion_classifier,
 )
-from repaint_jax.checkpoints.diffusers import (
-    diffusers_about,
-    diffusers_folder,
-    is_hub_name,
-    load_diffusers_unet,
-)
+from repaint_jax.checkpoints.diffusers import diffusers_about, load_diffusers_unet
+from repaint_jax.checkpoints.diffusers_files import diffusers_folder, is_hub_name
 from repaint_jax.denoisers import Denoiser, noise_predictor
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
