@@ -17,16 +17,17 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
+from repaint_jax.errors import ArgumentError, ConfigError
 from repaint_jax.pictures.datasets import DataError
 from repaint_jax.pictures.images import ImageError
-from repaint_jax.pipeline import ConfigError
 from repaint_jax.runtime.compilation import keep_compiled
 from repaint_jax.runtime.devices import one_device_a_core
 from repaint_jax.runtime.processes import ProcessError, Processes, alive, join
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
-    ConfigError, CheckpointError, DataError, ImageError, ProcessError, OSError, MemoryError,
+    ArgumentError, ConfigError, CheckpointError, DataError, ImageError, ProcessError, OSError,
+    MemoryError,
 )  # fmt: skip
 
 

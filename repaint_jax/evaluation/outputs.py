@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from repaint_jax.errors import ConfigError
 from repaint_jax.evaluation import lpips
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.report import write_page
@@ -16,7 +17,6 @@ from repaint_jax.evaluation.tables import (
     summarise,
     summary_table,
 )
-from repaint_jax.pipeline import ConfigError
 from repaint_jax.runtime.files import replacing
 
 

@@ -114,7 +114,9 @@ def static(*, default: Any) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(static, field))
 def method(cls: Class) -> Class:
     """Makes a frozen dataclass and a pytree of a class."""
-    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+    frozen: Any = dataclass(frozen=True)(cls)
+    jax.tree_util.register_dataclass(frozen)
+    return frozen
 
 
 class Level(NamedTuple):

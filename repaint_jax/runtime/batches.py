@@ -89,6 +89,11 @@ class Progress:
     sampled: Sampled | None = None
 
     @property
+    def pictures(self) -> list[np.ndarray]:
+        """Those that are done now, uint8[H, W, C] each."""
+        return self.sampled.pictures if self.sampled else []
+
+    @property
     def preview(self) -> list[np.ndarray]:
         """The predicted pictures with the known pixels put down, uint8[H, W, C] each."""
         if self.x0 is None:
@@ -142,7 +147,7 @@ class Batches:
         *,
         film: bool = False,
         is_done: Callable[[Job], bool] = lambda job: False,
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Samples a batch, from where it was when an earlier run was killed.
 
         Args:
