@@ -26,7 +26,6 @@ class Field(NamedTuple):
     meaning: str
     least: float | None = None
     most: float | None = None
-    choices: tuple[str, ...] = ()
 
 
 Fields = dict[str, Any]  # of `Field`, or of such a dict for a section
@@ -218,15 +217,9 @@ def _check_value(name: str, value: Any, field: Field) -> None:
         expected = kind.__name__ if isinstance(kind, type) else kind
         raise ConfigError(f"{name}: expected {expected}, not {value!r}")
     least, most = field.least, field.most
-    if least is not None and value < least:
-        upper = f"to {most}" if most is not None else ""
-        raise ConfigError(
-            f"{name}: from {least} {upper}, not {value}"
-            if upper
-            else f"{name}: at least {least}, not {value}"
-        )
-    if most is not None and value > most:
-        raise ConfigError(f"{name}: from {least} to {most}, not {value}")
+    if least is not None and not least <= value <= (most or float("inf")):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ConfigError(f"{name}: {bounds}, not {value}")
 
 
 # What the arguments of the library are called in a configuration.
@@ -242,15 +235,20 @@ _ARGUMENTS = {
 
 
 @contextmanager
-def config_errors(section: str = "config") -> Iterator[None]:
-    """Names the configuration's field in what the library says of its values."""
+def argument_errors() -> Iterator[None]:
+    """Names the configuration's field where the library names its argument."""
     try:
         yield
     except ArgumentError as error:
         field = _ARGUMENTS.get(error.argument, error.argument)
         raise ConfigError(f"config.{field}: {error.fault}") from error
-    except ConfigError:
-        raise
+
+
+@contextmanager
+def config_errors(section: str) -> Iterator[None]:
+    """Names the configuration's section in what the library says of its values."""
+    try:
+        yield
     except (ValueError, FloatingPointError) as error:
         raise ConfigError(f"{section}: {error}") from error
 

@@ -19,9 +19,9 @@ from config_files import ROOT, load_config
 from PIL import Image
 
 from repaint_jax.checkpoints import load, load_about, save
+from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.results import Results
 from repaint_jax.inpainting.run import run_inpainting
-from repaint_jax.pipeline import ConfigError
 from repaint_jax.runtime import batches as sampling
 from repaint_jax.runtime.batches import Sampler
 from repaint_jax.runtime.processes import Processes

@@ -14,7 +14,7 @@ import pytest
 from config_files import ROOT
 
 from repaint_jax import cli
-from repaint_jax.pipeline import ConfigError
+from repaint_jax.errors import ConfigError
 from repaint_jax.runtime import life_signs as peers
 from repaint_jax.runtime.life_signs import Peers
 from repaint_jax.runtime.processes import ProcessError, Processes, alive, join

@@ -132,29 +132,28 @@ def build_set(
         schedules: T/j/r each, short for the configuration's method with such walks.
         **asked: fields of `EvaluationSet`.
     """
-    section = config.evaluation.to_dict()
+    section = {field: value for field, value in config.evaluation.to_dict().items() if value}
+    default = {"data": "", "masks": (config.mask,), "methods": (config.method,)}
     given = {field: value for field, value in asked.items() if value is not None}
     if schedules is not None:
-        given["methods"] = [
-            *given.get("methods", ()),
-            *(f"{config.method}:{schedule}" for schedule in schedules),
-        ]
-    chosen = EvaluationSet(**{**section, **given})
+        walks = [f"{config.method}:{schedule}" for schedule in schedules]
+        given["methods"] = [*given.get("methods", ()), *walks]
+    chosen = EvaluationSet(**{**default, **section, **given})
     masks = [
-        name
-        for mask in chosen.masks or (config.mask,)
-        for name in (PAPER_MASKS if mask == "paper" else (mask,))
+        name for mask in chosen.masks for name in (PAPER_MASKS if mask == "paper" else (mask,))
     ]
-    return replace(chosen, masks=masks, methods=list(chosen.methods) or [config.method])
+    return replace(chosen, masks=masks)
 
 
 def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSampler:
     """The method and the walk that METHOD:T/j/r, METHOD:T or METHOD stands for."""
-    parts = re.fullmatch(r"(?P<method>.+?)(:(?P<T>[\w,]+)(/(?P<j>\d+)/(?P<r>\d+))?)?", text)
-    if parts is None or (":" in text and "/" in text.rpartition(":")[2] and not parts["j"]):
+    parts = re.fullmatch(
+        r"(?P<method>.+?)(:(?P<T>(ddim)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?", text
+    )
+    if parts is None or re.search(r":[\d/-]+$", parts["method"]):  # a walk, but not such a one
         raise ConfigError(
-            "--methods: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, "
-            f"resamplings); got {text!r}"
+            "--methods: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, resamplings), "
+            f"or METHOD:T; got {text!r}"
         )
     config = config.copy_and_resolve_references()
     config.method = parts["method"]
@@ -162,10 +161,10 @@ def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSam
         config.noise.num_steps = parts["T"]
         config.resampling.num_resamples = int(parts["r"] or 1)
         config.resampling.jump_length = int(parts["j"] or config.resampling.jump_length)
-    walk = [config.noise.num_steps]
+    numbers = [config.noise.num_steps]
     if config.resampling.num_resamples > 1:
-        walk += [config.resampling.jump_length, config.resampling.num_resamples]
-    name = re.sub(r"[^\w.=-]+", "_", f"{config.method}_" + "_".join(map(str, walk)))
+        numbers += [config.resampling.jump_length, config.resampling.num_resamples]
+    name = re.sub(r"[^\w.=-]+", "_", f"{config.method}_" + "_".join(map(str, numbers)))
     return NamedSampler(name, build_sampler(config, pipeline))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from repaint_jax.config import config_errors
+from repaint_jax.config import argument_errors
 from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.naming import named_method
 from repaint_jax.loading import load_pipeline
@@ -20,7 +20,7 @@ def build_pipeline(config: ConfigDict) -> Pipeline:
         raise ConfigError("config.model.path: no checkpoint is given; set --config.model.path=FILE")
     for field in ("path", "classifier_path"):
         _check_source(model, field)
-    with config_errors("config.model"):
+    with argument_errors():
         return load_pipeline(
             model.path,
             dtype=model.dtype,
@@ -48,7 +48,7 @@ def _check_source(model: ConfigDict, field: str) -> None:
 
 def build_sampler(config: ConfigDict, pipeline: Pipeline) -> Sampler:
     """The method and the walk of a configuration."""
-    with config_errors():
+    with argument_errors():
         method = named_method(
             config.method, clip_denoised=pipeline.clip_denoised, variance=pipeline.variance
         )

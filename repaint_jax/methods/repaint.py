@@ -62,6 +62,12 @@ class RePaint:
     variance: Variance = static(default="fixed_small")
     eta: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.variance not in ("fixed_small", "fixed_large"):
+            raise ValueError(f"variance: fixed_small or fixed_large, not {self.variance!r}")
+        if isinstance(self.eta, int | float) and not 0 <= self.eta <= 1:  # else it is traced
+            raise ValueError(f"eta: from 0 (DDIM) to 1 (DDPM), not {self.eta}")
+
     def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
         """The numbers of each step."""
         reverse = jax.tree.map(

@@ -13,7 +13,14 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from repaint_jax.checkpoints import save
-from repaint_jax.config import TRAINING, as_json, check_fields, config_errors, refuse_changes
+from repaint_jax.config import (
+    TRAINING,
+    argument_errors,
+    as_json,
+    check_fields,
+    config_errors,
+    refuse_changes,
+)
 from repaint_jax.errors import ConfigError
 from repaint_jax.loading import named_noise
 from repaint_jax.models import UNet
@@ -48,7 +55,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     """
     check_fields(config, TRAINING)
     intervals = build_intervals(config)
-    with config_errors():
+    with argument_errors():
         noise = named_noise(config.noise.kind, config.noise.num_train_steps)
     settings = build_settings(config)
     model = build_network(config)
