@@ -217,7 +217,7 @@ def test_a_run_goes_on_with_what_is_lacking(config, faces, tmp_path, whole):
     for path in made[::3]:
         path.unlink()
     with next((out / "sampled").glob("*.jsonl")).open("a") as log:
-        log.write('{"method": "repaint_4')  # a line that a kill cut off
+        log.write('\n{"method": "repaint_4')  # a line that a kill cut off
     kept = {path: path.stat().st_mtime_ns for path in made if path.exists()}
     run_evaluation(config, request(config, faces), out)
     assert pictures(out) == pictures(whole)
@@ -442,7 +442,7 @@ def test_a_killed_process_is_named_and_the_same_command_makes_up_for_it(
     last = errors.splitlines()[-1]
     assert last.startswith(f"error: process 1 (pid {second.pid} on {socket.gethostname()}) died")
     assert "Run the same command again" in last
-    made = [name for name in pictures(out) if name.startswith("T4")]
+    made = [name for name in pictures(out) if name.startswith("repaint_4")]
     assert len(made) >= 20  # the whole share of the one, whatever the other did
     assert not (out / "table.md").exists()
     run_evaluation(config, request(config, faces), out)
