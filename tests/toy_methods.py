@@ -67,7 +67,9 @@ class Tangent(Toy):
         x0, along, eps = jax.jvp(
             lambda x: at.predict(model, x), (state.x,), (residual,), has_aux=True
         )
-        return self.forward(state, jnp.clip(x0 + self.scale * at.signal * along, -1, 1), eps, at, key)
+        return self.forward(
+            state, jnp.clip(x0 + self.scale * at.signal * along, -1, 1), eps, at, key
+        )
 
 
 @method

@@ -8,4 +8,13 @@ METHODS: dict[str, type] = {
     "repaint": RePaint,
 }
 
-__all__ = ["METHODS", "Level", "Method", "Observation", "RePaint", "State", "method", "static"]
+__all__ = [
+    "METHODS",
+    "Level",
+    "Method",
+    "Observation",
+    "RePaint",
+    "State",
+    "method",
+    "static",
+]
