@@ -18,7 +18,14 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
-from repaint_jax.errors import ConfigError, DataError, ImageError, ProcessError, mend_of
+from repaint_jax.errors import (
+    ArgumentError,
+    ConfigError,
+    DataError,
+    ImageError,
+    ProcessError,
+    mend_of,
+)
 from repaint_jax.runtime.compilation import keep_compiled
 from repaint_jax.runtime.devices import one_device_a_core, platform_fault
 from repaint_jax.runtime.files import expanded
@@ -30,7 +37,8 @@ FLAGS = {"invert": "--config.invert_mask", "mask": "--config.mask", "workdir": "
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
-    ConfigError, CheckpointError, DataError, ImageError, ProcessError, OSError, MemoryError,
+    ArgumentError, ConfigError, CheckpointError, DataError, ImageError, ProcessError, OSError,
+    MemoryError,
 )  # fmt: skip
 
 

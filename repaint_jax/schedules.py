@@ -53,6 +53,16 @@ class NoiseSchedule:
         return cls(betas, np.arange(betas.size), betas.size)
 
     @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: Array | list[float]) -> NoiseSchedule:
+        """The schedule with these shares of the picture's variance left, float[T], falling."""
+        ac = np.array(alphas_cumprod, np.float64)
+        if ac.ndim != 1 or not np.all(np.diff(np.append(1.0, ac)) < 0) or not np.all(ac > 0):
+            raise ValueError(
+                "alphas_cumprod must be a list of T numbers that fall from below 1 to above 0"
+            )
+        return cls.from_betas(1 - ac / np.append(1.0, ac[:-1]))
+
+    @classmethod
     def linear(
         cls, num_steps: int, beta_start: float | None = None, beta_end: float | None = None
     ) -> NoiseSchedule:
@@ -92,6 +102,21 @@ class NoiseSchedule:
 
         u = np.arange(_positive(num_steps) + 1) / num_steps
         return cls.from_betas(np.minimum(1 - alpha_bar(u[1:]) / alpha_bar(u[:-1]), max_beta))
+
+    def zero_terminal_snr(self) -> NoiseSchedule:
+        """The schedule rescaled so that its last step has no signal (Lin et al. 2024, Alg. 1).
+
+        sqrt(ac_t) is shifted and scaled so that sqrt(ac_0) stays and sqrt(ac_{T-1}) is 2^-12 in the
+        place of 0, as in diffusers: a signal that small is lost in the noise, but x_0 can still be
+        told from x_t and its noise in float32. Only for models of x_0 or v, which say something
+        at that step.
+        """
+        signal = np.sqrt(self.alphas_cumprod)
+        if signal.size < 2:
+            raise ValueError("a schedule of one step cannot be rescaled: its ends are the same")
+        signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+        signal[-1] = 2**-12
+        return NoiseSchedule.from_alphas_cumprod(signal**2)
 
     @property
     def num_steps(self) -> int:
@@ -143,7 +168,12 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 
 
 def described_schedule(
-    kind: str, num_train_steps: int, *, betas: list[float] | None = None, **ends: float
+    kind: str,
+    num_train_steps: int,
+    *,
+    betas: list[float] | None = None,
+    zero_terminal_snr: bool = False,
+    **ends: float,
 ) -> NoiseSchedule:
     """The schedule of a training as a model's file describes it.
 
@@ -151,11 +181,15 @@ def described_schedule(
         kind: one of SCHEDULES, unless `betas` are given.
         num_train_steps: how many steps the network was trained with.
         betas: all betas, for a schedule of no other description.
+        zero_terminal_snr: whether the betas are rescaled so.
         **ends: `beta_start` and `beta_end`, where they are not the default.
     """
-    if betas is not None:
-        return NoiseSchedule.from_betas(betas)
-    return SCHEDULES[kind](num_train_steps, **ends)
+    noise = (
+        SCHEDULES[kind](num_train_steps, **ends)
+        if betas is None
+        else NoiseSchedule.from_betas(betas)
+    )
+    return noise.zero_terminal_snr() if zero_terminal_snr else noise
 
 
 def _positive(num_steps: int) -> int:

@@ -25,7 +25,7 @@ from repaint_jax.errors import ConfigError, DataError, ImageError
 from repaint_jax.evaluation import lpips as lpips_module
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.evaluation.run import build_request, run_evaluation
+from repaint_jax.evaluation.run import build_set, run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
 from repaint_jax.pictures.images import save_image
@@ -55,7 +55,7 @@ def config(tiny):
 
 def request(config, faces, **more):
     asked = {"data": str(faces), "masks": ["half", "wide"], "schedules": ["4/2/1", "4/2/2"]}
-    return build_request(config, **{**asked, **more})
+    return build_set(config, **{**asked, **more})
 
 
 def pictures(out):
@@ -275,12 +275,12 @@ def test_a_run_makes_every_picture_and_scores_it(whole):
     rows = scores(whole)
     assert len(rows) == 2 * 5 * (2 * 2 + 1)  # masks, pictures, schedules x samples and the mean
     assert {row["known_error"] for row in rows} == {0}
-    assert {row["calls"] for row in rows if row["method"] == "T4_j2_r2"} == {6}
+    assert {row["calls"] for row in rows if row["method"] == "repaint_4_2_2"} == {6}
     first = rows[0]
-    assert (first["method"], first["T"], first["j"], first["r"]) == ("T4_j2_r1", "4", 2, 1)
+    assert (first["method"], first["calls"]) == ("repaint_4", 4)
     assert (first["mask"], first["picture"], first["sample"], first["seed"]) == ("half", "0", 0, 0)
     table = (whole / "table.md").read_text()
-    assert "| wide | T4_j2_r2 | 6 | 5 x 2 | " in table
+    assert "| wide | repaint_4_2_2 | 6 | 5 x 2 | " in table
     assert "| half | mean_picture |  | 5 | " in table
 
 
@@ -303,7 +303,7 @@ def test_a_run_goes_on_with_what_is_lacking(config, faces, tmp_path, whole):
     for path in made[::3]:
         path.unlink()
     with next((out / "sampled").glob("*.jsonl")).open("a") as log:
-        log.write('{"method": "T4_j2')  # a line that a kill cut off
+        log.write('\n{"method": "repaint_4')  # a line that a kill cut off
     kept = {path: path.stat().st_mtime_ns for path in made if path.exists()}
     run_evaluation(config, request(config, faces), out)
     assert pictures(out) == pictures(whole)
@@ -340,7 +340,7 @@ def test_a_picture_depends_neither_on_the_others_nor_on_their_number(
         (faces / f"{name}.png").unlink()
     out = tmp_path / "fewer"
     run_evaluation(config, request(config, faces, masks=["wide"], schedules=["4/2/2"]), out)
-    name = "T4_j2_r2/wide/3_1.png"
+    name = "repaint_4_2_2/wide/3_1.png"
     assert pictures(out)[name] == pictures(whole)[name]
 
 
@@ -372,8 +372,11 @@ def test_an_npz_is_evaluated(config, tmp_path):
         ({"masks": []}, "--masks: none given"),
         ({"masks": ["widest"]}, "expected one of wide, narrow"),
         ({"masks": ["half", "half"]}, "half: this mask is given twice"),
-        ({"schedules": ["250-10-10"]}, "--schedules: T/j/r, such as 250/10/10"),
-        ({"schedules": ["4/9/2/1"]}, "--schedules: T/j/r"),
+        ({"schedules": ["250-10-10"]}, "--methods: METHOD:T/j/r, such as repaint:250/10/10"),
+        ({"schedules": ["4/9/2/1"]}, "--methods: METHOD:T/j/r"),
+        ({"schedules": ["4/2/2", "4/2/2"]}, "--methods: two of them are called repaint_4_2_2"),
+        ({"methods": ["repant:4"]}, r"config\.method: one of repaint, .*; not 'repant'"),
+        ({"methods": ["repaint(etta=1):4"]}, r"config\.method: repaint has no 'etta'"),
         ({"schedules": ["4/0/2"]}, r"config\.resampling: "),
         ({"num_pictures": 0}, "--num_pictures: at least 1, not 0"),
     ],
@@ -399,13 +402,14 @@ def test_nothing_to_score_and_unusable_data_are_one_line(config, tmp_path):
 
 
 def test_a_request_takes_flags_before_the_config(config):
-    config.unlock()
-    config.evaluation = {"masks": ("half",), "schedules": ("9/3/1",), "data": "there"}
-    asked = build_request(config, data="here", masks=None, schedules=None, num_pictures=None)
-    assert (asked.data, list(asked.masks), list(asked.schedules)) == ("here", ["half"], ["9/3/1"])
-    del config.evaluation
-    asked = build_request(config, data="here", masks=["paper"], schedules=None)
-    assert (len(asked.masks), list(asked.schedules)) == (6, ["100/10/3"])
+    config.evaluation.update({"masks": ("half",), "methods": ("repaint:9/3/1",), "data": "there"})
+    asked = build_set(config, data="here", masks=None, schedules=None, num_pictures=None)
+    assert (asked.data, asked.masks, asked.methods) == ("here", ["half"], ("repaint:9/3/1",))
+    config.evaluation.update({"masks": (), "methods": ()})
+    asked = build_set(config, data="here", masks=["paper"], schedules=None)
+    assert (len(asked.masks), asked.methods) == (6, ("repaint",))
+    asked = build_set(config, methods=["repaint:5"], schedules=["9/3/1"])
+    assert (asked.masks, asked.methods) == (["half"], ["repaint:5", "repaint:9/3/1"])
 
 
 def test_every_picture_of_the_page_is_there(whole):
@@ -456,7 +460,10 @@ def test_killed_and_started_again_is_as_if_nothing_had_happened(config, faces, t
     out = tmp_path / "killed"
     process = script(*flags(config, faces, out), wait=False)
     deadline = time.monotonic() + 120
-    while len(list((out / "inpainted").glob("T4*/*/*.png"))) < 5 and time.monotonic() < deadline:
+    while (
+        len(list((out / "inpainted").glob("repaint_4*/*/*.png"))) < 5
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -510,7 +517,7 @@ def test_a_killed_process_is_named_and_the_same_command_makes_up_for_it(
     last = errors.splitlines()[-1]
     assert last.startswith(f"error: process 1 (pid {second.pid} on {socket.gethostname()}) died")
     assert "Run the same command again" in last
-    made = [name for name in pictures(out) if name.startswith("T4")]
+    made = [name for name in pictures(out) if name.startswith("repaint_4")]
     assert len(made) >= 20  # the whole share of the one, whatever the other did
     assert not (out / "table.md").exists()
     run_evaluation(config, request(config, faces), out)
@@ -522,7 +529,7 @@ def test_the_script_scores_a_folder_without_a_config(whole, tmp_path):
         (whole / name).rename(tmp_path / name)
     code, out, errors = script("--evaluate-only", f"--workdir={whole}")
     assert code == 0, errors
-    assert "| half | T4_j2_r1 | 4 | 5 x 2 |" in out
+    assert "| half | repaint_4 | 4 | 5 x 2 |" in out
     for name in ("table.md", "scores.jsonl", "report.html"):
         assert (whole / name).read_bytes() == (tmp_path / name).read_bytes()
 

@@ -160,7 +160,7 @@ def test_the_dead_are_named_and_the_living_go_on(other, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "processes").write_text("")
     with (
-        pytest.raises(OSError, match=r"cannot write to .*choose another --workdir"),
+        pytest.raises(OSError, match=r"cannot write to .*choose another folder"),
         alive(0, 2, tmp_path),
     ):
         pass

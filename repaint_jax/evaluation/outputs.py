@@ -19,7 +19,7 @@ from repaint_jax.evaluation.tables import (
     summary_table,
 )
 from repaint_jax.runtime.files import in_text, write_text
-from repaint_jax.runtime.progress import tell
+from repaint_jax.runtime.telling import tell
 
 
 def run_scoring(workdir: Path) -> None:

@@ -17,7 +17,7 @@ from repaint_jax.pictures.images import load_image
 from repaint_jax.pictures.mask_files import read_mask
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.resizing import resize_known
-from repaint_jax.runtime.progress import Progress
+from repaint_jax.runtime.telling import Bar
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
             found, unread = folder.samples(method, mask)
             faults += unread
             cells += [(method, mask, picture, files) for picture, files in found.items()]
-    for method, mask, picture, files in Progress(cells, "scoring", unit="picture", delay=1):
+    for method, mask, picture, files in Bar(cells, "scoring", unit="picture", delay=1):
         try:
             scores = list(_score(folder, mask, picture, files))
         except ImageError as error:

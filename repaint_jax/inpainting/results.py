@@ -12,15 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from repaint_jax.config import refuse_changes
 from repaint_jax.errors import ConfigError
 from repaint_jax.pictures.grids import masked_preview, overview
 from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.metrics import psnr, ssim
-from repaint_jax.pictures.plots import film_stops, save_film
-from repaint_jax.pipeline import refuse_changes
+from repaint_jax.pictures.plots import save_film
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Job, Sampled, Task
 from repaint_jax.runtime.files import append_line, read_lines, sweep, workdir_errors, write_text
+from repaint_jax.runtime.telling import tell
+from repaint_jax.sampler import Sampler
 
 
 class Results:
@@ -64,7 +66,7 @@ class Results:
             shutil.rmtree(self.unfinished, ignore_errors=True)
             write_text(record, json.dumps(run))
         elif has_work:
-            print(f"going on with the unfinished run in {self.workdir}")
+            tell(f"going on with the unfinished run in {self.workdir}")
 
     def _refuse(self, before: dict[str, Any], run: dict[str, Any]) -> None:
         """Tells in what two runs differ."""
@@ -97,7 +99,7 @@ class Results:
     def save_samples(self, sampled: Sampled, plan: ResampleSchedule) -> None:
         """Writes what is finished, and only then that it is."""
         if sampled.film:
-            save_film(self.workdir / "process.gif", sampled.film, film_stops(plan), plan)
+            save_film(self.workdir / "process.gif", sampled.film, plan.film_stops(), plan)
         for (task, sample), picture in zip(sampled.jobs, sampled.pictures, strict=True):
             save_image(self._sample_path(task, sample), picture)
         for task, sample in sampled.jobs:
@@ -105,7 +107,7 @@ class Results:
             row = {"picture": task.name, "sample": sample, "batch_size": size}
             append_line(self._log, {**row, "seconds": sampled.seconds / size})
 
-    def finish(self, tasks: list[Task], plan: ResampleSchedule, compile_seconds: float) -> None:
+    def finish(self, tasks: list[Task], sampler: Sampler, compile_seconds: float) -> None:
         """Writes grid.png and metrics.json, once all samples are there, and says where they are."""
         finished = {(row["picture"], row["sample"]): row for row in self._rows()}
         num_samples = len(finished) // len(tasks)
@@ -120,15 +122,16 @@ class Results:
             samples,
         )
         save_image(self.workdir / "grid.png", picture)
+        calls = whole(sampler.total_calls)
         rows = [
             {
                 "picture": task.name,
                 "sample": j,
                 "file": str(self._sample_path(task, j).relative_to(self.workdir)),
                 **compare(task, samples[i][j]),
-                "calls": plan.num_model_calls,
+                "calls": calls,
                 "seconds": (seconds := finished[task.name, j]["seconds"]),
-                "seconds_per_call": seconds / plan.num_model_calls,
+                "seconds_per_call": seconds / calls,
             }
             for i, task in enumerate(tasks)
             for j in range(num_samples)
@@ -139,7 +142,7 @@ class Results:
         write_text(self.workdir / "metrics.json", text)
         shutil.rmtree(self.unfinished, ignore_errors=True)
         sweep(self.workdir)
-        print(
+        tell(
             f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
             f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
         )
@@ -181,6 +184,11 @@ def compare(task: Task, picture: np.ndarray) -> dict[str, float | str | None]:
         scores[f"psnr_{part}"] = "inf" if ratio is not None and math.isinf(ratio) else ratio
         scores[f"ssim_{part}"] = ssim(task.image, picture, where)
     return scores
+
+
+def whole(calls: float) -> int | float:
+    """Call equivalents as an int where they are one."""
+    return int(calls) if calls.is_integer() else calls
 
 
 def _mean(values: list[Any]) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from repaint_jax.runtime.files import workdir_errors, write_text
-from repaint_jax.runtime.progress import tell
+from repaint_jax.runtime.telling import tell
 
 # A death is told within a minute: after 45 s, so that a slow file system may take 15 s more.
 BEAT = 5.0  # seconds

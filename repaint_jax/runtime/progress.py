@@ -1,99 +1,39 @@
-"""What a run says while it works: on a terminal a bar, elsewhere a line now and then."""
+"""The bar that the scripts draw of a run."""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
-from tqdm import tqdm
-
-_EVERY = 60.0  # seconds between two lines where there is no terminal
+from repaint_jax.runtime.batches import Progress
+from repaint_jax.runtime.telling import Bar
 
 
-def tell(text: str, file: TextIO | None = None) -> None:
-    """Prints a line, on stdout by default, if anybody can hear it: printing never fails a run."""
-    stream = file or sys.stdout
-    try:
-        try:
-            print(text, file=stream, flush=True)
-        except UnicodeEncodeError:  # a stream may take less than Unicode
-            encoding = stream.encoding or "ascii"
-            print(
-                text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True
-            )
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # nor does the flush when Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):
-        pass  # a full disk below a log, or a stream that is closed
+class CallBar(Bar):
+    """A progress bar of call equivalents over several batches."""
 
+    def __init__(self, calls: float, **options: Any):
+        super().__init__(
+            total=calls,
+            unit="call",
+            desc="compiling",
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
+            **options,
+        )
+        self._before = Progress(0.0, 0.0)
 
-class Progress(tqdm):
-    """A progress bar; where there is no terminal, as in a cluster's log, a line a minute.
+    def begin(self, calls: float) -> None:
+        """The next batch begins, which `calls` of the total were thought to be for."""
+        self._before = Progress(0.0, calls)
 
-    Takes tqdm's arguments.
-    """
-
-    def __init__(self, iterable: Any = None, desc: str = "done", **options: Any):
-        self._stream = options.get("file") or sys.stderr
-        self._on_terminal = bool(getattr(self._stream, "isatty", lambda: False)())
-        super().__init__(iterable, desc, disable=not self._on_terminal, **options)
-        self._began = self._told = time.monotonic()
-        if not self._on_terminal:
-            self.desc, self.unit, self.postfix = desc, options.get("unit", "it"), ""
-            self.delay, self.leave = options.get("delay", 0), options.get("leave", True)
-            self.initial = self.last_print_n = self.n = options.get("initial", 0)
-
-    def __iter__(self) -> Iterator[Any]:
-        """The items; the bar moves on after each."""
-        if self._on_terminal:
-            yield from super().__iter__()
-            return
-        try:
-            for item in self.iterable:
-                yield item
-                self.update()
-        finally:
-            self.close()
-
-    def update(self, n: float = 1) -> None:
-        """Counts what was done."""
-        if self._on_terminal:
-            with suppress(OSError):
-                super().update(n)
-            return
-        self.n += n
-        if time.monotonic() - self._told >= _EVERY:
-            self._told = time.monotonic()
-            tell(self._line(), self._stream)
-
-    def close(self) -> None:
-        """Ends the bar; where there is none, tells how it ended if it took as long as `delay`."""
-        if self._on_terminal:
-            with suppress(OSError):
-                super().close()
-        elif self.leave and time.monotonic() - self._began >= self.delay:
-            self.leave = False
-            tell(self._line(), self._stream)
-
-    @property
-    def rate(self) -> float:
-        """How much was done in a second, on average; 0 before anything was."""
-        return (self.n - self.initial) / max(time.monotonic() - self._began, 1e-9)
-
-    def _line(self) -> str:
-        """Such as "sampling: 120/280 calls, 01:00 gone, 01:20 left"."""
-        gone = time.monotonic() - self._began
-        of = "" if self.total is None else f"/{self.total}"
-        line = f"{self.desc.removesuffix(': ')}: {self.n}{of} {self.unit}s, {_clock(gone)} gone"
-        if self.total and self.rate and self.n < self.total:
-            line += f", {_clock((self.total - self.n) / self.rate)} left"
-        return f"{line}, {self.postfix}" if self.postfix else line
-
-
-def _clock(seconds: float) -> str:
-    return tqdm.format_interval(seconds)
+    def follow(self, progress: Progress) -> None:
+        """Shows how far the batch is."""
+        before, self._before = self._before, progress
+        self.total += progress.total - before.total
+        resumed = progress.resumed - before.resumed
+        self.initial += resumed
+        self.n += resumed
+        self.last_print_n += resumed
+        new = progress.calls - before.calls - resumed
+        if progress.x0 is not None:
+            self.set_description("sampling", refresh=False)
+        self.update(new)

@@ -26,7 +26,7 @@ from repaint_jax.pictures.datasets import (
     read_arrays,
     read_file,
 )
-from repaint_jax.runtime.progress import Progress
+from repaint_jax.runtime.telling import Bar
 
 __all__ = ["Data", "Stream", "load_data"]
 
@@ -127,7 +127,7 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
 
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(read, files)
-        bar = Progress(decoded, "reading pictures", total=len(files), leave=False, delay=1)
+        bar = Bar(decoded, "reading pictures", total=len(files), leave=False, delay=1)
         found = list(bar)
     pictures = [picture for picture in found if picture is not None]
     if broken:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from repaint_jax.runtime.files import write_text
-from repaint_jax.runtime.progress import Progress
+from repaint_jax.runtime.telling import Bar
 from repaint_jax.training.step import Metrics
 
 __all__ = ["Watch"]
@@ -35,7 +35,7 @@ class Watch:
         self._metrics = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
         self._speed = (workdir / "speed.jsonl").open("a", encoding="utf-8")
         self._board = _summary_writer(workdir / "tensorboard", done) if tensorboard else None
-        self._bar = Progress(desc="compiling", initial=done, total=num_steps, unit="step")
+        self._bar = Bar(desc="compiling", initial=done, total=num_steps, unit="step")
         self._clock = time.perf_counter()
 
     def steps(self, metrics: Metrics) -> None:

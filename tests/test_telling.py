@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from repaint_jax.runtime import progress
-from repaint_jax.runtime.batches import CallBar
-from repaint_jax.runtime.progress import Progress, tell
+from repaint_jax.runtime import telling
+from repaint_jax.runtime.batches import Progress
+from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.telling import Bar, tell
 
 
 class Terminal(io.StringIO):
@@ -21,12 +22,12 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """Time that passes when told."""
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(telling.time, "monotonic", lambda: now[0])
     return now
 
 
 def walk(stream, clock, steps=180, seconds=1.0, **options):
-    with Progress(total=steps, unit="call", desc="compiling", file=stream, **options) as bar:
+    with Bar(total=steps, unit="call", desc="compiling", file=stream, **options) as bar:
         for _ in range(steps):
             clock[0] += seconds
             bar.set_description("sampling", refresh=False)
@@ -46,15 +47,16 @@ def test_a_log_gets_a_line_a_minute_with_calls_done_and_time_left(clock):
 def test_what_an_earlier_run_did_says_nothing_of_the_time_left(clock):
     log = io.StringIO()
     with CallBar(200, file=log) as bar:
-        bar.credit(100)
+        bar.begin(200)
+        bar.follow(Progress(100.0, 200.0, resumed=100.0))
         clock[0] += 60
-        bar.update(60)
+        bar.follow(Progress(160.0, 200.0, resumed=100.0))
     assert log.getvalue().startswith("compiling: 160/200 calls, 01:00 gone, 00:40 left\n")
 
 
 def test_items_are_counted_as_they_go(clock):
     log = io.StringIO()
-    for _ in Progress(range(3), "scoring", unit="picture", file=log):
+    for _ in Bar(range(3), "scoring", unit="picture", file=log):
         clock[0] += 30
     assert log.getvalue().splitlines() == [
         "scoring: 2/3 pictures, 01:00 gone, 00:30 left",
@@ -97,7 +99,7 @@ def test_a_stream_that_cannot_be_written_stops_nothing(clock):
 
 
 def test_a_reader_that_leaves_stops_nothing():
-    code = "from repaint_jax.runtime.progress import tell\nfor _ in range(9999): tell('x' * 99)"
+    code = "from repaint_jax.runtime.telling import tell\nfor _ in range(9999): tell('x' * 99)"
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
     os.close(reader)
