@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import io
-import os
 import re
 import signal
 import sys
@@ -47,6 +46,7 @@ def launch(
     *,
     without_config: Callable[[Path], None] | None = None,
     flags_of: Mapping[str, str] = FLAGS,
+    place: str = "out/{}",
 ) -> None:
     """Runs `command(config, workdir)` with the flags --config and --workdir.
 
@@ -54,6 +54,7 @@ def launch(
         command: what to do.
         without_config: what to do when there is --workdir alone, if that makes sense.
         flags_of: which flag is the Python argument that an error or a warning names.
+        place: the default of --workdir, of the configuration's name.
     """
     config_flags.DEFINE_config_file(
         "config",
@@ -62,7 +63,8 @@ def launch(
         "--config.mask=expand --config.resampling.num_resamples=10. The file's header tells what "
         "the fields mean.",
     )
-    flags.DEFINE_string("workdir", None, "Folder for the results; default out/<config name>.")
+    default = place.format("<config name>")
+    flags.DEFINE_string("workdir", None, f"Folder for the results; default {default}.")
     _show_in_help("config", "workdir")
 
     def main(argv: Sequence[str]) -> None:
@@ -77,7 +79,7 @@ def launch(
         workdir = workdir and expanded(workdir)
         try:
             if config is not None:
-                workdir = workdir or os.path.join("out", _config_file().stem)
+                workdir = workdir or place.format(_config_file().stem)
                 command(config, Path(workdir))
             elif without_config and workdir:
                 without_config(Path(workdir))

@@ -3,7 +3,7 @@
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --masks=wide,narrow
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --methods=repaint:250/10/10,ddnm
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --schedules=100/10/1,100/10/10
-python scripts/evaluate.py --evaluate_only --workdir=out/celeba
+python scripts/evaluate.py --evaluate_only --workdir=out/celeba_evaluation
 
 Killed at any moment, the same command goes on with the pictures that are not there yet. Results of
 another program are scored along if they lie in WORKDIR/inpainted/NAME/MASK/PICTURE_SAMPLE.png.
@@ -75,4 +75,9 @@ def score(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    launch(evaluate, without_config=score, flags_of={**FLAGS, "mask": "--masks"})
+    launch(
+        evaluate,
+        without_config=score,
+        flags_of={**FLAGS, "mask": "--masks"},
+        place="out/{}_evaluation",
+    )

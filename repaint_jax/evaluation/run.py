@@ -43,6 +43,7 @@ from repaint_jax.runtime.files import append_line, sweep, workdir_errors, write_
 from repaint_jax.runtime.processes import ALONE, Processes
 from repaint_jax.runtime.progress import CallBar
 from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.sampler import Sampler
 
 ARRAY_NAMES = ("images", "x_test", "test_images", "test", "x", "arr_0")
@@ -108,6 +109,7 @@ def run_evaluation(
     _check_distinct([each.name for each in samplers], "--methods")
     tasks, skipped = build_inputs(config, chosen, pipeline)
     folder = Folder(workdir)
+    refuse_other_kinds(workdir, "evaluation")
     _save_settings(config, chosen, samplers, skipped, folder)
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)

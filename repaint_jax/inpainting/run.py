@@ -49,7 +49,11 @@ def run_inpainting(
     pipeline = build_pipeline(config)
     sampler = build_sampler(config, pipeline)
     tasks = build_tasks(config, pipeline)
-    run = {"inputs": _inputs(tasks, pipeline.fingerprint), "config": as_json(config)}
+    run = {
+        "inputs": _inputs(tasks, pipeline.fingerprint),
+        "pictures": [task.name for task in tasks],
+        "config": as_json(config),
+    }
     results = Results(workdir, run, processes.index)
     results.save_inputs(processes.share(tasks))
     jobs = [(task, j) for task in tasks for j in range(config.num_samples)]

@@ -1,4 +1,4 @@
-"""A folder of results belongs to one process at a time."""
+"""A folder of results belongs to one run, and to one process at a time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,32 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from repaint_jax.errors import ProcessError, mended_by
+from repaint_jax.errors import ConfigError, ProcessError, mended_by
 from repaint_jax.runtime.files import workdir_errors
 
 _PATIENCE = 1.0  # seconds; one that is just ending is waited for
+
+# What a run of each kind leaves in its folder from the start.
+_SIGNS = {
+    "inpainting run": ("unfinished", "metrics.json"),
+    "evaluation": ("evaluation.json",),
+    "training run": ("checkpoints",),
+}
+
+
+def refuse_other_kinds(workdir: Path, kind: str) -> None:
+    """Raises ConfigError if a folder holds results of another kind, with files of the same names.
+
+    Args:
+        workdir: the folder.
+        kind: what is about to begin: "inpainting run", "evaluation" or "training run".
+    """
+    for other, signs in _SIGNS.items():
+        if other != kind and any((workdir / sign).exists() for sign in signs):
+            fault = ConfigError(
+                f"{workdir} holds results of another kind ({other}): choose another folder"
+            )
+            raise mended_by("workdir", fault)
 
 
 @contextmanager
@@ -53,3 +75,19 @@ def held(workdir: Path, index: int = 0) -> Iterator[None]:
         with suppress(OSError):  # something came into it
             for place in made:
                 place.rmdir()
+
+
+@contextmanager
+def one_at_a_time(workdir: Path) -> Iterator[None]:
+    """Lets the processes that share a folder of results in one after the other."""
+    path = workdir / ".claim.lock"
+    lock = FileLock(path)
+    while not lock.is_locked:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # one that was just ending has removed the folder
+            lock.acquire()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

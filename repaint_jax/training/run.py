@@ -26,6 +26,7 @@ from repaint_jax.loading import named_noise
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
 from repaint_jax.runtime.files import write_text
+from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
@@ -236,6 +237,7 @@ def _about(config: ConfigDict) -> dict[str, Any]:
 
 def _check_resumed(config: ConfigDict, workdir: Path) -> None:
     """Refuses to go on with a run of another configuration."""
+    refuse_other_kinds(workdir, "training run")
     path = workdir / "config.json"
     if not path.is_file():
         return
