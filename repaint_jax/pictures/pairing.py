@@ -50,19 +50,21 @@ def pair_masks(images: Sequence[Path], masks: Sequence[Path]) -> list[Path]:
         ImageError: a picture has no mask, or several that suit as well.
     """
     found: dict[Path, Path] = {}
-    taken: set[Path] = set()
     for names_of, name_of in (
         (lambda mask: {mask.name}, lambda image: image.name),
         (lambda mask: {mask.stem}, lambda image: image.stem),
-        (_stripped, lambda image: image.stem),
+        (lambda mask: {normal_form(mask.name)}, lambda image: normal_form(image.name)),
+        (lambda mask: {normal_form(mask.stem)}, lambda image: normal_form(image.stem)),
+        (_stripped, lambda image: normal_form(image.stem)),
     ):
+        taken = {*found.values()}
         suiting = _by_name([mask for mask in masks if mask not in taken], names_of)
         for image in images:
-            of_name = suiting.get(normal_form(name_of(image)), [])
-            others = [mask for mask in of_name if abspath(mask) != abspath(image)]
+            others = [
+                mask for mask in suiting.get(name_of(image), []) if abspath(mask) != abspath(image)
+            ]
             if image not in found and others:
                 found[image] = _only(image, others)
-        taken = {*found.values()}
     places = {*map(abspath, masks)}
     for image in images:
         if abspath(image) in places:
@@ -82,7 +84,7 @@ def _by_name(masks: Sequence[Path], names_of: Callable[[Path], set[str]]) -> dic
     found: dict[str, list[Path]] = {}
     for mask in masks:
         for name in names_of(mask):
-            found.setdefault(normal_form(name), []).append(mask)
+            found.setdefault(name, []).append(mask)
     return found
 
 
