@@ -36,6 +36,7 @@ def run_scoring(workdir: Path) -> None:
         raise ConfigError(
             f"{workdir}: nothing to score; expected original/PICTURE.png, "
             "known_mask/MASK/PICTURE.png and inpainted/METHOD/MASK/PICTURE_SAMPLE.png"
+            + "".join(f"; {fault}" for fault in faults[:1])
         )
     lines = summarise(rows)
     summary, compared = summary_table(lines), difference_table(differences(rows))

@@ -26,6 +26,7 @@ from repaint_jax.loading import named_noise
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
 from repaint_jax.runtime.files import write_text
+from repaint_jax.runtime.telling import tell
 from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
@@ -120,7 +121,7 @@ class Outputs:
         """Writes both weights, also where the run had been killed just before."""
         self._save("ema", state.ema)
         self._save("final", state.params)
-        print(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
+        tell(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
 
     def _save(self, name: str, params: Any) -> None:
         save(self.workdir / f"{name}.safetensors", self.trainer.model(params), **self.about)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from repaint_jax.runtime.files import write_text
-from repaint_jax.runtime.telling import Bar
+from repaint_jax.runtime.telling import Bar, tell
 from repaint_jax.training.step import Metrics
 
 __all__ = ["Watch"]
@@ -102,9 +102,6 @@ def _summary_writer(folder: Path, done: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        print(
-            "no TensorBoard summaries: pip install 'repaint-jax[train]' to have them",
-            file=sys.stderr,
-        )
+        tell("no TensorBoard summaries: pip install 'repaint-jax[train]' to have them", sys.stderr)
         return None
     return SummaryWriter(str(folder), purge_step=done + 1)
