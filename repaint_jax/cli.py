@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import io
 import re
 import signal
 import sys
@@ -99,9 +98,6 @@ def launch(
             sys.exit(130)
 
     warnings.formatwarning = lambda w, *_, **__: f"warning: {_told(w)}{_flag(w, flags_of)}\n"
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # printing never fails a run
-            stream.reconfigure(errors="backslashreplace")
     app.run(main, flags_parser=_parse)
 
 

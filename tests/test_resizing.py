@@ -80,6 +80,16 @@ def test_what_is_known_and_uniform_stays_as_it_is(source, target, keep_partial, 
     np.testing.assert_allclose(resized[where], 0.3, rtol=1e-4)
 
 
+@given(shapes, shapes, st.integers(0, 99))
+def test_few_known_pixels_are_not_blown_up_by_negative_weights(source, target, seed):
+    rng = np.random.default_rng(seed)
+    known = rng.random(source) < 0.1
+    picture = rng.random((*source, 1))
+    resized, where = resize_masked(picture, known, target, keep_partial=True)
+    # The sum of a filter's absolute weights is below 2.4, and at least half of 1 is known.
+    assert np.all(np.abs(resized[where] - 0.5) < 2.4)
+
+
 @given(shapes, shapes, st.sampled_from([1, 3]), st.integers(0, 9))
 def test_without_a_hole_a_picture_is_resized_as_ever(source, target, channels, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (*source, channels), np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,19 +16,11 @@ _EVERY = 60.0  # seconds between two lines where there is no terminal
 def tell(text: str, file: TextIO | None = None) -> None:
     """Prints a line, on stdout by default, if anybody can hear it: printing never fails a run."""
     stream = file or sys.stdout
-    try:
-        try:
-            print(text, file=stream, flush=True)
-        except UnicodeEncodeError:  # a stream may take less than Unicode
-            encoding = stream.encoding or "ascii"
-            print(
-                text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True
-            )
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # nor does the flush when Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):
-        pass  # a full disk below a log, or a stream that is closed
+    # The disk below a log may be full, the reader of a pipe gone, the stream closed.
+    with suppress(OSError, ValueError):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        heard = text.encode(encoding, "backslashreplace").decode(encoding)
+        print(heard, file=stream, flush=True)
 
 
 class Bar(tqdm):
