@@ -148,9 +148,8 @@ def two_masks(at, monkeypatch):
 
 
 def two_pictures_of_one_name(at, monkeypatch):
-    files = [at / "x" / "a.png", at / "y" / "a.png"]
-    yield lambda: result_names(files), "rename one, or take one folder at a time"
-    yield lambda: (result_names(files[:1]), result_names([files[0], at / "y" / "b.png"]))
+    yield lambda: result_names([at / "a.png", at / "a.png"]), "rename one of them"
+    yield lambda: result_names([at / "a.png", at / "b.png"])
 
 
 def a_mask_twice(at, monkeypatch):

@@ -40,9 +40,10 @@ def forms(names):
 
 @given(files)
 def test_no_two_pictures_share_a_name_in_results(files):
-    given_ = [Path("in", file) for file in files]
+    given_ = [Path(folder, file) for file in files for folder in ("in", "out/in", "/x/out")]
     made = result_names(given_)
-    assert len(forms(made)) == len(files)
+    assert len(forms(made)) == len(given_)
+    made += result_names(given_[::3])
     for name in made:
         assert name
         assert "/" not in name
@@ -78,9 +79,14 @@ def test_a_name_does_not_depend_on_where_its_file_lies():
     )
 
 
-def test_two_files_of_one_name_are_refused_and_both_are_told():
-    with pytest.raises(ImageError, match=r"one/face\.png and two/face\.png: two pictures of one"):
-        result_names([Path("one/face.png"), Path("two/face.png")])
+def test_files_of_one_name_are_told_apart_by_their_folders():
+    paths = [Path(p) for p in ("d/one/f.png", "d/two/f.png", "d/g.png", "e.zip/one/f.png")]
+    assert result_names(paths) == ["d_one_f", "two_f", "g", "e_zip_one_f"]
+
+
+def test_one_path_twice_is_refused():
+    with pytest.raises(ImageError, match=r"one/face\.png: two pictures of one name.*rename one"):
+        result_names([Path("one/face.png"), Path("a.png"), Path("one/face.png")])
 
 
 # Masks.

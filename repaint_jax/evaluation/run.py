@@ -236,7 +236,7 @@ def _sources(chosen: EvaluationSet, shape: tuple[int, int, int]) -> Iterator[tup
             kept = {*without_masks([file for file in files if isinstance(file, Path)], mask)}
             files = [file for file in files if isinstance(file, Member) or file in kept]
     files = files[: chosen.num_pictures]
-    paths = [Path(file.name) if isinstance(file, Member) else file for file in files]
+    paths = [file.path if isinstance(file, Member) else file for file in files]
     for name, path, file in zip(result_names(paths), paths, files, strict=True):
         yield name, path, lambda file=file: read_file(file, shape)
 
@@ -264,7 +264,7 @@ def _save_settings(
             "methods": [*names, *(name for name in earlier if name != MEAN_PICTURE), MEAN_PICTURE],
             "data": chosen.data,
             "masks": list(chosen.masks),
-            "num_samples": config.num_samples,
+            "num_samples": max(config.num_samples, before.get("num_samples", 0)),  # all are scored
             "skipped": list(skipped),
         },
         indent=2,

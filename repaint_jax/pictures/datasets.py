@@ -37,6 +37,11 @@ class Member(NamedTuple):
     archive: zipfile.ZipFile
     name: str
 
+    @property
+    def path(self) -> Path:
+        """Where it lies, as if the zip were a folder."""
+        return Path(self.archive.filename or "", self.name)
+
     def open(self) -> NamedBytes:
         """Its contents."""
         name = f"{self.archive.filename}: {self.name}"

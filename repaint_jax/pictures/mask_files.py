@@ -13,7 +13,6 @@ from PIL import Image
 
 from repaint_jax.errors import ImageError, mended_by
 from repaint_jax.pictures.images import (
-    Shape,
     Source,
     as_array,
     name_of,
@@ -22,7 +21,13 @@ from repaint_jax.pictures.images import (
     to_8_bits,
     white_of,
 )
-from repaint_jax.pictures.resizing import resize_known, resize_masked, same_aspect, sides
+from repaint_jax.pictures.resizing import (
+    Shape,
+    resize_known,
+    resize_masked,
+    same_aspect,
+    sides,
+)
 
 _BLURRED = 0.05  # of a mask's pixels; edges that are smooth have fewer grey ones
 

@@ -11,6 +11,7 @@ import os
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,29 +30,35 @@ def normal_form(name: str) -> str:
 
 
 def result_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each picture's results: its stem, where that is not unique its whole file name.
+    """A name for each picture's results, as short as is unique.
 
-    Control characters and bytes that are no text are written as %0A, a long name is cut, and names
-    that are alike after all get a number made of the file's own.
+    That is its stem, or else its whole file name, or that with the folders around it. Control
+    characters and bytes that are no text are written as %0A, a long name is cut, and names that are
+    alike after all get a number made of the file's own.
 
     Raises:
-        ImageError: two files have the same name, in different folders.
+        ImageError: a path is there twice, as in a zip of two files of one name.
     """
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.name in seen:
-            raise ImageError(
-                f"{seen[path.name]} and {path}: two pictures of one name, whose results would "
-                "overwrite each other: rename one, or take one folder at a time"
-            )
-        seen[path.name] = path
-    stems = [_clean(path.stem) for path in paths]
-    whole = [_clean(path.name.replace(".", "_")) for path in paths]
-    numbered = [
-        f"{_cut(name, _LONGEST - 9)}-{_number(path.name)}"
-        for name, path in zip(stems, paths, strict=True)
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise ImageError(
+            f"{twice[0]}: two pictures of one name, whose results would overwrite each other: "
+            "rename one of them"
+        )
+    stems = [(*path.parent.parts, path.stem) for path in paths]
+    deepest = max(map(len, stems), default=0)
+    choices = [[_clean(parts[-1]) for parts in stems]]
+    choices += [[_clean(path.name.replace(".", "_")) for path in paths]]
+    choices += [
+        [_clean("_".join(map(_part, p[-n:]))) for p in stems] for n in range(2, deepest + 1)
     ]
-    return _distinct([stems, whole, numbered])
+    for number in (lambda path: _number(path.name), lambda path: _number(str(path))):
+        choices.append(
+            [
+                f"{_cut(name, _LONGEST - 9)}-{number(path)}"
+                for name, path in zip(choices[0], paths, strict=True)
+            ]
+        )
+    return _distinct(choices)
 
 
 def mask_labels(masks: Sequence[str], generated: Callable[[str], bool]) -> list[str]:
