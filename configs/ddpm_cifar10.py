@@ -13,50 +13,10 @@ minutes at 50 GFLOP/s, as two CPU cores do; 6 seconds at 5 TFLOP/s, as a GPU may
 this small.
 """
 
-from ml_collections import ConfigDict, config_dict
+from repaint_jax.config import ConfigDict, base
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
-
-    # What to inpaint; see configs/celeba.py for all that can be said here.
-    config.image = config_dict.placeholder(str)  # must be given
-    config.mask = "half"
-    config.invert_mask = False
-    config.num_samples = 1
-    config.batch_size = 1
-    config.seed = 0
-
-    # The network: a name of the hub, or a folder with the same files.
-    config.model = ConfigDict()
+    config = base()
     config.model.path = "google/ddpm-cifar10-32"
-    config.model.source = config_dict.placeholder(str)
-    config.model.image_size = config_dict.placeholder(object)  # a side, or height,width
-    config.model.dtype = "float32"  # or bfloat16, for GPUs and TPUs
-    config.model.num_heads = config_dict.placeholder(int)  # these three are for .pt files
-    config.model.num_head_channels = 64
-    config.model.use_new_attention_order = False
-    config.model.class_label = config_dict.placeholder(int)
-    config.model.classifier_path = config_dict.placeholder(str)
-    config.model.classifier_source = config_dict.placeholder(str)
-    config.model.guidance_scale = 1.0
-
-    # The noise schedule of the training, which the model brings, and the steps of it that sampling
-    # visits.
-    config.noise = ConfigDict()
-    config.noise.kind = config_dict.placeholder(str)
-    config.noise.num_train_steps = config_dict.placeholder(int)
-    config.noise.num_steps = "250"
-
-    # The walk over these steps, the paper's.
-    config.resampling = ConfigDict()
-    config.resampling.jump_length = 10
-    config.resampling.num_resamples = 10
-    config.resampling.start_resampling = config_dict.placeholder(int)
-
-    # The reverse step; None: as the model's scheduler says.
-    config.sampler = ConfigDict()
-    config.sampler.clip_denoised = config_dict.placeholder(bool)
-    config.sampler.variance = config_dict.placeholder(str)  # fixed_small or fixed_large
-    config.sampler.eta = 1.0  # 1: DDPM, 0: DDIM
     return config

@@ -17,57 +17,17 @@ a sustained 200 TFLOP/s (a fifth of its bfloat16 peak; --config.model.dtype=bflo
 on two CPU cores at 0.1 TFLOP/s.
 """
 
-from ml_collections import ConfigDict, config_dict
+from repaint_jax.config import ConfigDict, base
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
-
-    # What to inpaint; see configs/celeba.py for all that can be said here.
-    config.image = config_dict.placeholder(str)  # must be given
+    config = base()
     config.mask = "wide"
-    config.invert_mask = False
-    config.num_samples = 1
-    config.batch_size = 1
-    config.seed = 0
-
-    # The network.
-    config.model = ConfigDict()
     config.model.path = "models/256x256_diffusion_uncond.pt"
-    config.model.source = (
-        "256x256_diffusion_uncond.pt (2.2 GB) from "
-        "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt"
-    )
-    config.model.image_size = config_dict.FieldReference(256, field_type=object)
-    config.model.dtype = "float32"  # or bfloat16, for GPUs and TPUs
-    config.model.num_heads = config_dict.placeholder(int)
-    config.model.num_head_channels = 64
-    config.model.use_new_attention_order = False
-
-    # A classifier of noisy pictures may steer it to a class.
-    config.model.class_label = config_dict.placeholder(int)
-    config.model.classifier_path = config_dict.placeholder(str)
-    config.model.classifier_source = (
-        "256x256_classifier.pt (0.2 GB) from "
-        "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_classifier.pt"
-    )
+    config.model.classifier_source = "256x256_classifier.pt (0.2 GB) from https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_classifier.pt"
     config.model.guidance_scale = 10.0
-
-    # The noise schedule of the training, and the 250 steps of it that sampling visits.
-    config.noise = ConfigDict()
+    config.model.image_size = 256
+    config.model.source = "256x256_diffusion_uncond.pt (2.2 GB) from https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt"
     config.noise.kind = "linear"
     config.noise.num_train_steps = 1000
-    config.noise.num_steps = "250"
-
-    # The walk over these steps: T = 250, j = 10, r = 10, which is 2410 network calls.
-    config.resampling = ConfigDict()
-    config.resampling.jump_length = 10
-    config.resampling.num_resamples = 10
-    config.resampling.start_resampling = config_dict.placeholder(int)
-
-    # The reverse step.
-    config.sampler = ConfigDict()
-    config.sampler.clip_denoised = True
-    config.sampler.variance = "fixed_small"  # not used: this model brings its own
-    config.sampler.eta = 1.0
     return config

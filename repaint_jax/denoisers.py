@@ -128,24 +128,22 @@ def predict_x0(x: jax.Array, eps: jax.Array, at: Reverse, clip: bool) -> jax.Arr
     return jnp.clip(x0, -1, 1) if clip else x0
 
 
-def reverse_distribution(
-    output: jax.Array, x: jax.Array, at: Reverse, *, clip: bool, variance: Variance
+def posterior(
+    x0: jax.Array, x: jax.Array, at: Reverse, learned: jax.Array | None, variance: Variance
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and log variance of x_{t-1} given x_t and the model's output.
+    """Mean and log variance of x_{t-1} given x_t and a predicted x_0.
 
     Args:
-        output: f32[..., C] or f32[..., 2C], the model's output.
+        x0: f32[..., C], the predicted clean picture.
         x: f32[..., C], the noisy picture x_t.
         at: the numbers of this step.
-        clip: whether x_0 is clipped to [-1, 1].
-        variance: "fixed_small" (posterior) or "fixed_large" (beta); not used with 2C channels,
-            which interpolate between the two in the log domain (Nichol & Dhariwal 2021, Eq. 15).
+        learned: f32[..., C], what the model says of its variance, or None: it interpolates between
+            the two fixed ones in the log domain (Nichol & Dhariwal 2021, Eq. 15).
+        variance: "fixed_small" (posterior) or "fixed_large" (beta), where nothing is learned.
 
     Returns:
         mean f32[..., C], and the log variance, f32[..., C] or a scalar.
     """
-    eps, learned = split_output(output, x)
-    x0 = predict_x0(x, eps, at, clip)
     mean = at.x0_to_mean * x0 + at.x_to_mean * x
     if learned is not None:
         large = (learned + 1) / 2

@@ -134,3 +134,19 @@ class ResampleSchedule:
     def num_jumps(self) -> int:
         """How often the walk turns upwards."""
         return int(np.sum(self.t_next >= self.t))
+
+    def film_stops(self, num_frames: int = 120) -> list[int]:
+        """About `num_frames` numbers of steps after which to look at a trajectory.
+
+        Spread evenly, but a trajectory with jumps is caught before and after them: an even spacing
+        could fall into step with the jumps and show a noise level that only ever goes down.
+        """
+        total = self.num_model_calls
+        if total <= num_frames:
+            return list(range(1, total + 1))
+        tops = np.flatnonzero(self.t_next >= self.t) + 1
+        stops = set(np.linspace(1, total, num_frames // 3 + 1).round().astype(int))
+        if tops.size:
+            some = tops[np.linspace(0, tops.size - 1, min(tops.size, num_frames // 3)).astype(int)]
+            stops |= set(some) | set(some - 1)
+        return sorted(int(stop) for stop in stops if stop >= 1)

@@ -12,6 +12,7 @@ and then `timesteps[t]` is what the network must be told at index t.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ __all__ = ["NoiseSchedule"]
 
 Array = np.ndarray
 
+_MOST_LEFT = 0.01  # of the variance, at the last step; usual schedules end below 0.005
 _MOST_STEPS = 1_000_000  # a thousand times the usual; more is a mistake that would fill memory
 
 
@@ -51,6 +53,16 @@ class NoiseSchedule:
             )
         betas.setflags(write=False)
         return cls(betas, np.arange(betas.size), betas.size)
+
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: Array | list[float]) -> NoiseSchedule:
+        """The schedule with these shares of the picture's variance left, float[T], falling."""
+        ac = np.array(alphas_cumprod, np.float64)
+        if ac.ndim != 1 or not np.all(np.diff(np.append(1.0, ac)) < 0) or not np.all(ac > 0):
+            raise ValueError(
+                "alphas_cumprod must be a list of T numbers that fall from below 1 to above 0"
+            )
+        return cls.from_betas(1 - ac / np.append(1.0, ac[:-1]))
 
     @classmethod
     def linear(
@@ -93,6 +105,21 @@ class NoiseSchedule:
         u = np.arange(_positive(num_steps) + 1) / num_steps
         return cls.from_betas(np.minimum(1 - alpha_bar(u[1:]) / alpha_bar(u[:-1]), max_beta))
 
+    def zero_terminal_snr(self) -> NoiseSchedule:
+        """The schedule rescaled so that its last step has no signal (Lin et al. 2024, Alg. 1).
+
+        sqrt(ac_t) is shifted and scaled so that sqrt(ac_0) stays and sqrt(ac_{T-1}) is 2^-12 in the
+        place of 0, as in diffusers: a signal that small is lost in the noise, but x_0 can still be
+        told from x_t and its noise in float32. Only for models of x_0 or v, which say something
+        at that step.
+        """
+        signal = np.sqrt(self.alphas_cumprod)
+        if signal.size < 2:
+            raise ValueError("a schedule of one step cannot be rescaled: its ends are the same")
+        signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+        signal[-1] = 2**-12
+        return NoiseSchedule.from_alphas_cumprod(signal**2)
+
     @property
     def num_steps(self) -> int:
         """T, the number of timesteps that sampling visits."""
@@ -134,6 +161,23 @@ class NoiseSchedule:
         return ac**0.5 * x0 + (1 - ac) ** 0.5 * noise
 
 
+def check_end(noise: NoiseSchedule) -> None:
+    """Warns of a schedule whose last level is far from the pure noise that sampling starts from.
+
+    As when betas made for 1000 steps are cut off after 100: alphas_cumprod then ends at 0.36.
+    """
+    left = float(noise.alphas_cumprod[-1])
+    if left > _MOST_LEFT:
+        warnings.warn(
+            f"the noise schedule ends at alphas_cumprod {left:.2g}: the network saw no noisier "
+            f"pictures than with {left:.0%} of their variance left, but sampling starts from pure "
+            "noise, so that pictures may come out wrong: check that the schedule is that of the "
+            f"training (with {noise.num_steps} steps the usual beta_end is "
+            f"{min(20 / noise.num_steps, 0.999):.3g})",
+            stacklevel=2,
+        )
+
+
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": NoiseSchedule.linear,
     "scaled_linear": NoiseSchedule.scaled_linear,
@@ -143,7 +187,12 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 
 
 def described_schedule(
-    kind: str, num_train_steps: int, *, betas: list[float] | None = None, **ends: float
+    kind: str,
+    num_train_steps: int,
+    *,
+    betas: list[float] | None = None,
+    zero_terminal_snr: bool = False,
+    **ends: float,
 ) -> NoiseSchedule:
     """The schedule of a training as a model's file describes it.
 
@@ -151,11 +200,15 @@ def described_schedule(
         kind: one of SCHEDULES, unless `betas` are given.
         num_train_steps: how many steps the network was trained with.
         betas: all betas, for a schedule of no other description.
+        zero_terminal_snr: whether the betas are rescaled so.
         **ends: `beta_start` and `beta_end`, where they are not the default.
     """
-    if betas is not None:
-        return NoiseSchedule.from_betas(betas)
-    return SCHEDULES[kind](num_train_steps, **ends)
+    noise = (
+        SCHEDULES[kind](num_train_steps, **ends)
+        if betas is None
+        else NoiseSchedule.from_betas(betas)
+    )
+    return noise.zero_terminal_snr() if zero_terminal_snr else noise
 
 
 def _positive(num_steps: int) -> int:

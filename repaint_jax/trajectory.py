@@ -1,14 +1,8 @@
-"""RePaint (Lugmayr et al. 2022): Algorithm 1 as one scan.
+"""A trajectory: the scan of a method's steps over a walk, for a batch of pictures.
 
-    x_T ~ N(0, I)
-    for each network call of the resample schedule, from time t to the next call's time t'
-        unknown ~ p_theta(x_{t-1} | x_t)                              Eq. 8b
-        known   = sqrt(ac_{t-1}) x_0 + sqrt(1 - ac_{t-1}) z           Eq. 8a
-        x_{t-1} = known where the picture is known, else unknown      Eq. 8c
-        x_{t'}  = sqrt(a) x_{t-1} + sqrt(1 - a) z                     line 10
-
-with a = ac_{t'} / ac_{t-1}, which is 1 (no noise) unless the schedule jumps. Since ac_{-1} = 1, the
-last merge puts the known pixels down exactly as they were given.
+It is blind to the method. It owns the keys (one a picture, folded with the number of the step), the
+segments in which a trajectory can be watched and resumed, and the known pixels: they are put down
+at the end, bit for bit, whatever a method did with them.
 
 Conventions, here and everywhere: pictures are float32[H, W, C] in [-1, 1]; `known` is True where
 the picture is given and kept; t is an index of the (respaced) noise schedule.
@@ -18,97 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repaint_jax.denoisers import (
-    Denoiser,
-    ModelCode,
-    Reverse,
-    Variance,
-    reverse_distribution,
-    split_model,
-)
+from repaint_jax.denoisers import Denoiser, ModelCode, split_model
+from repaint_jax.methods import Method, Observation, RePaint
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["inpaint", "inpaint_batch", "trajectory"]
-
-
-class Step(NamedTuple):
-    """The numbers of one scan step, or of N of them as arrays [N]."""
-
-    index: Any  # int32 from 1 up: folded into the key, as 0 is for x_T
-    reverse: Reverse  # t -> t - 1
-    known_signal: Any  # sqrt(ac_{t-1})
-    known_noise: Any  # sqrt(1 - ac_{t-1})
-    jump_signal: Any  # sqrt(a)
-    jump_noise: Any  # sqrt(1 - a)
-
-    @classmethod
-    def of(cls, noise: NoiseSchedule, plan: ResampleSchedule, eta: float = 1.0) -> Step:
-        """All N steps of `plan`, computed in float64 and cast once."""
-        if plan.num_steps != noise.num_steps:
-            raise ValueError(
-                f"the resample schedule starts at T = {plan.num_steps} but the noise schedule has "
-                f"{noise.num_steps} steps; pure noise is only right at the last of them. Respace "
-                f"the noise, noise.respace({plan.num_steps}), or plan with "
-                f"num_steps={noise.num_steps}"
-            )
-        after, target = noise.alpha_cumprod_at(plan.t - 1), noise.alpha_cumprod_at(plan.t_next)
-        ratio = target / after
-        return cls(
-            np.arange(1, plan.num_model_calls + 1, dtype=np.int32),
-            jax.tree.map(lambda numbers: numbers[plan.t], Reverse.table(noise, eta)),
-            *(np.sqrt(share).astype(np.float32) for share in (after, 1 - after, ratio, 1 - ratio)),
-        )
-
-
-class Draws(NamedTuple):
-    """The standard normal noise of one step, float32[H, W, C] each."""
-
-    reverse: jax.Array
-    known: jax.Array
-    jump: jax.Array
-
-
-def reverse_step(
-    model: Denoiser,
-    x: jax.Array,
-    at: Reverse,
-    z: jax.Array,
-    *,
-    clip_denoised: bool,
-    variance: Variance,
-) -> jax.Array:
-    """Draws x_{t-1} from p_theta(x_{t-1} | x_t), Eq. 8b; x and the noise `z` are f32[H, W, C]."""
-    x, z = x[None], z[None]  # a batch of one, as models take it
-    output = model(x, jnp.asarray(at.time)[None])
-    mean, log_variance = reverse_distribution(output, x, at, clip=clip_denoised, variance=variance)
-    return (mean + at.eta * jnp.exp(0.5 * log_variance) * z)[0]
-
-
-def repaint_step(
-    model: Denoiser,
-    x: jax.Array,
-    image: jax.Array,
-    known: jax.Array,
-    step: Step,
-    z: Draws,
-    *,
-    clip_denoised: bool = True,
-    variance: Variance = "fixed_small",
-) -> jax.Array:
-    """One pass through the loop of Algorithm 1: x_t -> x_{t'}, f32[H, W, C]; one network call."""
-    x_unknown = reverse_step(
-        model, x, step.reverse, z.reverse, clip_denoised=clip_denoised, variance=variance
-    )
-    x_known = step.known_signal * image + step.known_noise * z.known
-    x = jnp.where(known, x_known, x_unknown)
-    return step.jump_signal * x + step.jump_noise * z.jump
 
 
 def inpaint(
@@ -119,11 +34,9 @@ def inpaint(
     *,
     noise: NoiseSchedule,
     resampling: ResampleSchedule,
-    clip_denoised: bool = True,
-    variance: Variance = "fixed_small",
-    eta: float = 1.0,
+    method: Method = RePaint(),
 ) -> jax.Array:
-    """Fills the unknown part of a picture (Algorithm 1).
+    """Fills the unknown part of a picture.
 
     Args:
         key: a JAX random key; the same key gives the same picture.
@@ -134,9 +47,7 @@ def inpaint(
         known: bool[H, W] or [H, W, 1], True where the picture is kept.
         noise: the model's noise schedule, respaced to the steps to visit.
         resampling: the walk over those steps.
-        clip_denoised: clip the predicted clean picture to [-1, 1].
-        variance: "fixed_small" or "fixed_large"; a model with 2C channels brings its own.
-        eta: 1 draws as DDPM does, 0 makes the reverse steps deterministic (DDIM).
+        method: how each step is made; its numbers do not recompile.
 
     Returns:
         f32[H, W, C]; known pixels equal `image` exactly.
@@ -151,15 +62,7 @@ def inpaint(
     if image.ndim != 3:
         raise ValueError(f"image must be [H, W, C]; got {image.shape}: batches go to inpaint_batch")
     return inpaint_batch(
-        key[None],
-        model,
-        image,
-        known,
-        noise=noise,
-        resampling=resampling,
-        clip_denoised=clip_denoised,
-        variance=variance,
-        eta=eta,
+        key[None], model, image, known, noise=noise, resampling=resampling, method=method
     )[0]
 
 
@@ -171,9 +74,7 @@ def inpaint_batch(
     *,
     noise: NoiseSchedule,
     resampling: ResampleSchedule,
-    clip_denoised: bool = True,
-    variance: Variance = "fixed_small",
-    eta: float = 1.0,
+    method: Method = RePaint(),
 ) -> jax.Array:
     """`inpaint` over a batch: picture i depends on its key alone, not on the batch.
 
@@ -182,17 +83,9 @@ def inpaint_batch(
     Returns f32[N, H, W, C].
     """
     segments = trajectory(
-        keys,
-        model,
-        images,
-        known,
-        noise=noise,
-        resampling=resampling,
-        clip_denoised=clip_denoised,
-        variance=variance,
-        eta=eta,
+        keys, model, images, known, noise=noise, resampling=resampling, method=method
     )
-    return next(segments)[1]
+    return next(segments)[1].x
 
 
 def trajectory(
@@ -203,62 +96,71 @@ def trajectory(
     *,
     noise: NoiseSchedule,
     resampling: ResampleSchedule,
-    clip_denoised: bool = True,
-    variance: Variance = "fixed_small",
-    eta: float = 1.0,
+    method: Method = RePaint(),
     stops: Sequence[int] | None = None,
-    resume: tuple[int, jax.Array] | None = None,
-) -> Iterator[tuple[int, jax.Array]]:
+    resume: tuple[int, Any] | None = None,
+) -> Iterator[tuple[int, Any]]:
     """`inpaint_batch` in segments, to watch it: the same walk, the same pictures.
 
     Takes `inpaint_batch`'s arguments, and
 
-        stops: numbers of network calls after which to stop; the end is always one. All segments
-            run through one compiled scan, as long as the longest of them, rounded up to a power
-            of two: walks of like length share one program.
+        stops: numbers of steps after which to stop; the end is always one. All segments run
+            through one compiled scan, as long as the longest of them, rounded up to a power of
+            two: walks of like length share one program.
         resume: what this generator yielded at one of the same `stops`, to go on from there to the
             same pictures, bit for bit.
 
     Yields:
-        How many network calls are done, and x f32[N, H, W, C]: noisy, the pictures at the end.
+        How many steps are done, and the method's state, a pytree of arrays [N, ...]: `x`, the noisy
+        pictures f32[N, H, W, C], and at the end the results; `x0`, the clean ones last predicted;
+        and whatever else the method carries.
     """
     keys = _typed(keys)
-    steps = Step.of(noise, resampling, eta)
-    images, known = _checked(keys, images, known, clip_denoised)
+    check_walk(noise, resampling)
+    observations = _checked(keys, images, known, method.clip_denoised)
+    total = resampling.num_model_calls
+    steps = np.arange(1, total + 1, dtype=np.int32), method.tabulate(noise, resampling)
     weights, code = split_model(model)
-    stops = sorted({*(stops or ()), resampling.num_model_calls})
-    done, x = resume or (0, _pure_noise(keys, images.shape[1:]))
-    if done not in (0, *stops) or x.shape != images.shape:
+    stops = sorted({*(stops or ()), total})
+    done, state = resume or (0, _begin(method, keys, observations))
+    if done not in (0, *stops) or state.x.shape != observations.image.shape:
         raise ValueError(
             f"resume must be what was yielded at one of the stops {stops}, with x of shape "
-            f"{images.shape}; got {done} calls and {x.shape}"
+            f"{observations.image.shape}; got {done} steps and {state.x.shape}"
         )
-    for stop, segment, active in _segments(steps, stops):
+    for stop, segment, active in _segments(steps, stops, total):
         if stop <= done:
             continue
-        x = _advance(
-            weights,
-            keys,
-            x,
-            images,
-            known,
-            segment,
-            active,
-            code=code,
-            clip_denoised=clip_denoised,
-            variance=variance,
+        state = _advance(weights, method, keys, state, observations, segment, active, code=code)
+        yield stop, _finish(state, observations) if stop == total else state
+
+
+def initial_state(method: Method, keys: jax.Array, images: jax.Array, known: jax.Array) -> Any:
+    """Shapes and dtypes of the state that `trajectory` yields of these, by `jax.eval_shape`."""
+    observations = Observation(images, known[..., None])
+    return jax.eval_shape(_begin, method, keys, observations)
+
+
+def check_walk(noise: NoiseSchedule, resampling: ResampleSchedule) -> None:
+    """Raises ValueError unless the walk begins where the noise schedule is pure noise."""
+    if resampling.num_steps != noise.num_steps:
+        raise ValueError(
+            f"the resample schedule starts at T = {resampling.num_steps} but the noise schedule "
+            f"has {noise.num_steps} steps; pure noise is only right at the last of them. Respace "
+            f"the noise, noise.respace({resampling.num_steps}), or plan with "
+            f"num_steps={noise.num_steps}"
         )
-        yield stop, x
 
 
-def _segments(steps: Step, stops: Sequence[int]) -> Iterator[tuple[int, Step, np.ndarray]]:
+def _segments(
+    steps: Any, stops: Sequence[int], total: int
+) -> Iterator[tuple[int, Any, np.ndarray]]:
     """Cuts the steps at `stops`; all segments of one length, of which `active` rows count.
 
     The length is a power of two, so that walks of other lengths run through the same program.
     """
-    total = steps.index.size
     if stops[0] < 1 or stops[-1] > total:
-        raise ValueError(f"stops must lie in 1 to {total}, the network calls; got {stops}")
+        raise ValueError(f"stops must lie in 1 to {total}, the steps; got {stops}")
     starts = [0, *stops[:-1]]
     length = 1 << int(max(np.subtract(stops, starts)) - 1).bit_length()
     for start, stop in zip(starts, stops, strict=True):
@@ -267,46 +169,49 @@ def _segments(steps: Step, stops: Sequence[int]) -> Iterator[tuple[int, Step, np
         yield stop, jax.tree.map(lambda numbers, at=at: numbers[at], steps), rows < stop
 
 
-@partial(jax.jit, static_argnames="shape")
-def _pure_noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """x_T, f32[N, *shape]."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), shape))(keys)
+@jax.jit
+def _begin(method: Method, keys: jax.Array, observations: Observation) -> Any:
+    """The state of each picture before the first step."""
+
+    def begin(key: jax.Array, observation: Observation) -> Any:
+        return method.init(jax.random.fold_in(key, 0), observation)
+
+    return jax.vmap(begin)(keys, observations)
 
 
-@partial(jax.jit, static_argnames=("code", "clip_denoised", "variance"))
+@partial(jax.jit, static_argnames="code")
 def _advance(
     weights: list[jax.Array],
+    method: Method,
     keys: jax.Array,
-    x: jax.Array,
-    images: jax.Array,
-    known: jax.Array,
-    steps: Step,
+    state: Any,
+    observations: Observation,
+    steps: Any,
     active: jax.Array,
     *,
     code: ModelCode,
-    clip_denoised: bool,
-    variance: Variance,
-) -> jax.Array:
+) -> Any:
     """The scan over some steps; those not `active` only fill the segment up and are skipped."""
     model = code.rebuild(weights)
 
-    def one_picture(
-        key: jax.Array, x: jax.Array, image: jax.Array, known: jax.Array, step: Step
-    ) -> jax.Array:
-        z = Draws(*jax.random.normal(jax.random.fold_in(key, step.index), (3, *x.shape)))
-        return repaint_step(
-            model, x, image, known, step, z, clip_denoised=clip_denoised, variance=variance
-        )
+    def one_picture(key: jax.Array, state: Any, observation: Observation, step: Any) -> Any:
+        index, at = step
+        return method.step(model, state, observation, at, jax.random.fold_in(key, index))
 
-    def advance(x: jax.Array, step: Step) -> jax.Array:
-        each = jax.vmap(one_picture, in_axes=(0, 0, 0, 0, None))
-        return each(keys, x, images, known, step)
+    def advance(state: Any, step: Any) -> Any:
+        return jax.vmap(one_picture, in_axes=(0, 0, 0, None))(keys, state, observations, step)
 
-    def scanned(x: jax.Array, row: tuple[Step, jax.Array]) -> tuple[jax.Array, None]:
+    def scanned(state: Any, row: tuple[Any, jax.Array]) -> tuple[Any, None]:
         step, go = row
-        return jax.lax.cond(go, advance, lambda x, _: x, x, step), None
+        return jax.lax.cond(go, advance, lambda state, _: state, state, step), None
 
-    return jax.lax.scan(scanned, x, (steps, active))[0]
+    return jax.lax.scan(scanned, state, (steps, active))[0]
+
+
+@jax.jit
+def _finish(state: Any, observations: Observation) -> Any:
+    """The state with the known pixels in the results."""
+    return state._replace(x=jax.vmap(Observation.put_down)(observations, state.x))
 
 
 def _typed(keys: jax.Array) -> jax.Array:
@@ -318,7 +223,7 @@ def _typed(keys: jax.Array) -> jax.Array:
 
 def _checked(
     keys: jax.Array, images: jax.Array, known: jax.Array, clip_denoised: bool
-) -> tuple[jax.Array, jax.Array]:
+) -> Observation:
     """Images as f32[N, H, W, C], masks as bool[N, H, W, 1], or an error that says what to do."""
     images, known = jnp.asarray(images), jnp.asarray(known)
     if keys.ndim != 1:
@@ -347,7 +252,8 @@ def _checked(
     known = known.reshape(*size, 1)
     if clip_denoised and not isinstance(images, jax.core.Tracer):
         _check_range(np.asarray(images), np.asarray(known))
-    return images.astype(jnp.float32), known
+    # Zeros in the hole, so that no method meets a NaN there.
+    return Observation(jnp.where(known, images, 0).astype(jnp.float32), known)
 
 
 def _check_range(images: np.ndarray, known: np.ndarray) -> None:
@@ -355,5 +261,5 @@ def _check_range(images: np.ndarray, known: np.ndarray) -> None:
     if not np.all(np.abs(given) <= 1):
         raise ValueError(
             f"known pixels must lie in [-1, 1]; got {given.min():g} to {given.max():g}: scale "
-            "them, or pass clip_denoised=False if the model's data has another range"
+            "them, or give the method clip_denoised=False if the model's data has another range"
         )

@@ -1,22 +1,25 @@
-"""Inpaints a folder of pictures under several masks and schedules, and writes a table of how well.
+"""Inpaints a folder of pictures under several masks by several methods, and writes a table.
 
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --masks=wide,narrow
+python scripts/evaluate.py --config=configs/celeba.py --data=faces --methods=repaint:250/10/10,ddnm
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --schedules=100/10/1,100/10/10
-python scripts/evaluate.py --evaluate_only --workdir=out/celeba
+python scripts/evaluate.py --evaluate_only --workdir=out/celeba_evaluation
 
 Killed at any moment, the same command goes on with the pictures that are not there yet. Results of
 another program are scored along if they lie in WORKDIR/inpainted/NAME/MASK/PICTURE_SAMPLE.png.
 """
 
+import re
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from repaint_jax.cli import define_sampling_flags, joined_processes, launch
+from repaint_jax.cli import FLAGS, define_sampling_flags, joined_processes, launch
+from repaint_jax.errors import ConfigError
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.evaluation.run import build_request, run_evaluation
-from repaint_jax.pipeline import ConfigError
+from repaint_jax.evaluation.run import build_set, run_evaluation
+from repaint_jax.runtime.workdirs import held
 
 _DATA = flags.DEFINE_string(
     "data", None, "Pictures: a folder, a zip, an npz or a pattern such as 'faces/*.png'."
@@ -27,10 +30,14 @@ _MASKS = flags.DEFINE_list(
     "wide, narrow, super_resolution, alternating_lines, half, expand, box; files or folders of "
     "masks; or paper for the first six. By default config.mask.",
 )
-_SCHEDULES = flags.DEFINE_list(
-    "schedules",
+_METHODS = flags.DEFINE_string(
+    "methods",
     None,
-    "T/j/r each: timesteps, jump length, resamplings. By default that of the config.",
+    "METHOD:T/j/r each: a method as in config.method, timesteps, jump length, resamplings; "
+    "METHOD:T walks straight down. By default those of the config.",
+)
+_SCHEDULES = flags.DEFINE_list(
+    "schedules", None, "T/j/r each, short for the config's method with them."
 )
 _NUM_PICTURES = flags.DEFINE_integer("num_pictures", None, "How many, from the first; or all.")
 _EVALUATE_ONLY = flags.DEFINE_bool(
@@ -43,26 +50,34 @@ define_sampling_flags()
 def evaluate(config: ConfigDict, workdir: Path) -> None:
     """Samples what is lacking and scores, or only scores."""
     if _EVALUATE_ONLY.value:
-        run_scoring(workdir)
+        score(workdir)
         return
-    request = build_request(
+    chosen = build_set(
         config,
         data=_DATA.value,
         masks=_MASKS.value,
+        # Commas inside of parentheses are between a method's own values.
+        methods=_METHODS.value and re.split(r",(?![^(]*\))", _METHODS.value),
         schedules=_SCHEDULES.value,
         num_pictures=_NUM_PICTURES.value,
     )
     with joined_processes(workdir) as processes:
         save_minutes = flags.FLAGS.save_minutes
-        run_evaluation(config, request, workdir, processes=processes, save_minutes=save_minutes)
+        run_evaluation(config, chosen, workdir, processes=processes, save_minutes=save_minutes)
 
 
 def score(workdir: Path) -> None:
     """What can be done without a configuration."""
     if not _EVALUATE_ONLY.value:
         raise ConfigError("which configuration? Give --config=configs/celeba.py or another file")
-    run_scoring(workdir)
+    with held(workdir):
+        run_scoring(workdir)
 
 
 if __name__ == "__main__":
-    launch(evaluate, without_config=score)
+    launch(
+        evaluate,
+        without_config=score,
+        flags_of={**FLAGS, "mask": "--masks"},
+        place="out/{}_evaluation",
+    )

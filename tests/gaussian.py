@@ -5,6 +5,7 @@ so that everything RePaint does to it stays Gaussian and can be known exactly.
 """
 
 import json
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from repaint_jax import NoiseSchedule
+from repaint_jax.methods import Observation, State
 
 
 def exact_denoiser(prior_cov: np.ndarray, noise: NoiseSchedule):
@@ -52,3 +54,46 @@ def exact_output(prior_cov, observed, known, noise, plan):
         up = ac_next / ac_prev
         mean, cov = np.sqrt(up) * mean, up * cov + (1 - up) * one
     return mean, cov
+
+
+def as_picture(values, dtype=jnp.float32):
+    """Pixels in a column of one value each, [D, 1, 1]."""
+    return jnp.asarray(values, dtype)[:, None, None]
+
+
+def propagated(method, num_draws, prior, noise, plan, trained):
+    """Mean [D] and covariance [D, D] of what a method makes with the exact denoiser.
+
+    Carried through the method's own steps, which must be affine: in x, and in their `num_draws`
+    normal draws a pixel, which must come from one call of `jax.random.normal`.
+    """
+    model = exact_denoiser(np.array(prior["prior_cov"]), trained)
+    observation = Observation(as_picture(prior["observed"]), as_picture(prior["known"], bool))
+    dim = len(prior["observed"])
+
+    def step_of(x, z, row):
+        x = as_picture(x)
+        return method.step(model, State(x, x), observation, row, z).x.ravel()
+
+    def advance(carry, row):
+        mean, cov = carry
+        silence = jnp.zeros(num_draws * dim)
+        from_x, from_z = jax.jacobian(step_of, (0, 1))(mean, silence, row)
+        return (step_of(mean, silence, row), from_x @ cov @ from_x.T + from_z @ from_z.T), None
+
+    # The draws themselves are handed over where a key belongs.
+    with mock.patch("jax.random.normal", lambda z, shape: z.reshape(shape)):
+        start = (jnp.zeros(dim), jnp.eye(dim))
+        rows = method.tabulate(noise, plan)
+        return jax.jit(lambda: jax.lax.scan(advance, start, rows)[0])()
+
+
+def kl_to_exact(mean, cov, prior):
+    """KL(N(mean, cov) || the exact conditional) over the hole, in nats."""
+    hole = ~np.array(prior["known"], bool)
+    gap = np.asarray(mean, np.float64)[hole] - np.array(prior["exact_mean"])
+    ours = np.asarray(cov, np.float64)[np.ix_(hole, hole)]
+    exact = np.array(prior["exact_cov"])  # of the hole
+    inverse = np.linalg.inv(exact)
+    log_ratio = np.linalg.slogdet(exact)[1] - np.linalg.slogdet(ours)[1]
+    return 0.5 * (np.trace(inverse @ ours) + gap @ inverse @ gap - len(gap) + log_ratio)

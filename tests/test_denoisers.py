@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import GOLDEN
+from moves import reverse_distribution
 
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, noise_from_v, noise_from_x0
-from repaint_jax.denoisers import Reverse, predict_x0, reverse_distribution, split_output
+from repaint_jax.denoisers import Reverse, predict_x0, split_output
 
 TRAINED = NoiseSchedule.linear(1000)
 NOISE = TRAINED.respace(250)

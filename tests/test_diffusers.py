@@ -16,8 +16,14 @@ from safetensors.numpy import load_file, save_file
 from test_experiment import change
 from torch_zip import write_state_dict
 
-from repaint_jax import NoiseSchedule, noise_from_v, noise_from_x0
-from repaint_jax.checkpoints import CheckpointError, load, load_about, load_diffusers, save
+from repaint_jax import NoiseSchedule, RePaint, noise_from_v, noise_from_x0
+from repaint_jax.checkpoints import (
+    CheckpointError,
+    load,
+    load_diffusers,
+    read_checkpoint,
+    save,
+)
 from repaint_jax.checkpoints.diffusers import (
     checkpoint_shapes,
     diffusers_about,
@@ -25,9 +31,10 @@ from repaint_jax.checkpoints.diffusers import (
 )
 from repaint_jax.checkpoints.parameters import abstract_model
 from repaint_jax.denoisers import noise_predictor
+from repaint_jax.errors import ConfigError
+from repaint_jax.inpainting.building import build_pipeline, build_sampler
 from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.models import UNet2DModel
-from repaint_jax.pipeline import ConfigError, build_model, build_sampler, build_setup
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -135,7 +142,8 @@ def test_what_the_files_say_besides_the_weights(folder):
     edit(folder / "unet" / "config.json", sample_size=[8, 16])
     about = diffusers_about(folder)
     assert about["sampler"] == {"clip_denoised": False, "variance": "fixed_small"}
-    assert about["image_size"] is None
+    assert about["image_size"] == [8, 16]
+    assert read_checkpoint(folder).image_size == (8, 16)
     edit(folder / "unet" / "config.json", out_channels=6)
     scheduler(folder, variance_type=None)  # a network with a variance brings it
     assert diffusers_about(folder)["sampler"] == {"clip_denoised": False}
@@ -149,7 +157,10 @@ def test_what_the_files_say_besides_the_weights(folder):
         ({"beta_end": 1.5}, "betas must lie strictly between 0 and 1"),
         ({"beta_end": "much"}, "scheduler_config.json: "),
         ({"num_train_timesteps": 0}, "at least 1 step"),
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is not supported"),
+        (
+            {"rescale_betas_zero_snr": True},
+            "rescale_betas_zero_snr is not .* with .*epsilon",
+        ),
         ({"prediction_type": "flow"}, "one of epsilon, sample, v_prediction; got 'flow'"),
         ({"clip_sample_range": 2.0}, "clip_sample_range must be 1.*got 2.0"),
         ({"thresholding": True}, "thresholding is not supported"),
@@ -196,7 +207,7 @@ def test_missing_and_damaged_files_are_named(folder):
     tensors = load_file(weights)
     del tensors["conv_out.bias"]
     save_file(tensors, weights)
-    with pytest.raises(CheckpointError, match=r"unet/diff.*missing: conv_out.bias \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"tiny/unet: .*missing: conv_out.bias \(3,\)"):
         load_diffusers(folder)
     weights.write_bytes(whole[:1000])
     with pytest.raises(CheckpointError, match="damaged, or not a safetensors file"):
@@ -257,13 +268,15 @@ def test_only_what_is_needed_is_fetched_and_safetensors_first(cache, folder, mon
     (folder / WEIGHTS).unlink()
     with pytest.raises(FileNotFoundError, match="no weights in"):
         load_diffusers("google/ddpm-tiny-8")
-    first, again, second = (files for _, files in asked)
+    first, again, second = (files for _, files in asked[:3])
     assert first == again
     assert first ^ second == {
-        f"{place}diffusion_pytorch_model{suffix}"
+        f"{place}diffusion_pytorch_model{shards}.{kind}"
         for place in ("", "unet/")
-        for suffix in (".safetensors", ".bin")
+        for shards in ("", "-*-of-*")
+        for kind in ("safetensors", "bin")
     }
+    assert any("diffusion_pytorch_model.*.safetensors" in files for _, files in asked[3:])
     assert first >= {"config.json", "unet/config.json", "scheduler/scheduler_config.json"}
 
 
@@ -343,28 +356,23 @@ def config(folder, tmp_path):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_a_folder_is_inpainted_with(config, folder, tmp_path, prediction):
-    scheduler(folder, prediction_type=prediction, trained_betas=[0.1, 0.2, 0.3, 0.4])
+    scheduler(folder, prediction_type=prediction, trained_betas=[0.1, 0.5, 0.9, 0.95])
     run_inpainting(config, tmp_path / "out")
     assert (tmp_path / "out" / "grid.png").is_file()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["calls"] == 3
 
 
-def test_the_file_says_how_to_sample_unless_the_configuration_does(config, folder):
-    about = diffusers_about(folder)
-    assert build_sampler(config.sampler, about) == {
-        "clip_denoised": True,
-        "variance": "fixed_large",
-        "eta": 1.0,
-    }
-    change(config, sampler__variance="fixed_small", sampler__clip_denoised=False)
-    assert build_sampler(config.sampler, about)["variance"] == "fixed_small"
-    assert build_sampler(config.sampler, about)["clip_denoised"] is False
-    assert build_model(config.model, about).shape == (8, 8)
+def test_the_file_says_how_to_sample_unless_the_configuration_does(config):
+    pipeline = build_pipeline(config)
+    assert pipeline.shape == (8, 8)
+    assert build_sampler(config, pipeline).method == RePaint(variance="fixed_large")
+    change(config, method="repaint(variance='fixed_small', clip_denoised=False)")
+    assert build_sampler(config, pipeline).method == RePaint(clip_denoised=False)
 
 
 def test_the_schedule_of_a_folder_binds(config, tmp_path):
     change(config, noise__kind="cosine")
-    with pytest.raises(ConfigError, match=r"trained with 'linear'.*remove 'cosine'"):
+    with pytest.raises(ConfigError, match=r"trained with another schedule.*remove 'cosine'"):
         run_inpainting(config, tmp_path / "out")
 
 
@@ -391,11 +399,12 @@ def test_networks_that_a_configuration_cannot_use_are_refused(
     config, folder, monkeypatch, fields, message
 ):
     edit(folder / "unet" / "config.json", **fields)
-    about = diffusers_about(folder)
     unet = abstract_model(UNet2DModel, fields)
-    monkeypatch.setattr("repaint_jax.pipeline.load_diffusers_unet", lambda *_, **__: unet)
+    reader = "repaint_jax.checkpoints.diffusers.load_diffusers_unet"
+    monkeypatch.setattr(reader, lambda *_, **__: unet)
+    monkeypatch.setattr("repaint_jax.loading.in_computing_dtype", lambda network: network)
     with pytest.raises(ConfigError, match=message):
-        build_setup(config, about)
+        build_pipeline(config)
 
 
 def test_a_network_of_classes_draws_the_one_asked_for(config, folder, tmp_path):
@@ -405,15 +414,14 @@ def test_a_network_of_classes_draws_the_one_asked_for(config, folder, tmp_path):
     scheduler(folder, prediction_type="v_prediction")
     path = tmp_path / "classes.safetensors"
     save(path, unet, **diffusers_about(folder))
-    about = load_about(path)
     change(config, model__path=str(path), model__class_label=3)
     x, t = jnp.ones((1, 8, 8, 3)) / 2, jnp.array([500])
     noise = load_diffusers(folder)[1]
-    ours = build_setup(config, about).model(x, t)
+    ours = build_pipeline(config).model(x, t)
     expected = noise_predictor(lambda x, t: unet(x, t, jnp.array([3])), "v", noise)(x, t)
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
     change(config, model__class_label=4)
-    assert np.abs(build_setup(config, about).model(x, t) - expected).max() > 1e-3
+    assert np.abs(build_pipeline(config).model(x, t) - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["celebahq256", "church256", "bedroom256", "cifar10"])

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusers_reference import diffusers, predict, random_unet, save_pipeline, torch
+from moves import repaint_step
 
-from repaint_jax import NoiseSchedule, ResampleSchedule
+from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule
 from repaint_jax.checkpoints import load_diffusers
-from repaint_jax.trajectory import Draws, Step, repaint_step
+from repaint_jax.methods.repaint import Draws
 
 TIMES = np.array([0, 1, 250, 999])
 # As the published google/ddpm-* say it.
@@ -212,7 +213,7 @@ def test_trajectories_without_a_picture_are_diffusers(tmp_path, monkeypatch, pre
         expected = scheduler.step(output, t, expected, **options).prev_sample
 
     plan = ResampleSchedule.create(num_steps=10, jump_length=1, num_resamples=1)
-    steps = Step.of(noise, plan, eta)
+    steps = RePaint(eta=eta).tabulate(noise, plan)
     unused = jnp.full((8, 8, 3), jnp.nan)
     nothing = jnp.zeros((8, 8, 1), bool)
     advance = jax.jit(repaint_step, static_argnames="variance")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import jax
 import numpy as np
@@ -21,15 +21,15 @@ import pytest
 from config_files import ROOT, load_config
 from PIL import Image
 
+from repaint_jax.errors import ConfigError, DataError, ImageError
 from repaint_jax.evaluation import lpips as lpips_module
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.evaluation.run import build_request, run_evaluation
+from repaint_jax.evaluation.run import build_set, run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
-from repaint_jax.pictures.datasets import DataError
 from repaint_jax.pictures.images import save_image
-from repaint_jax.pipeline import ConfigError
+from repaint_jax.runtime.files import in_text
 from repaint_jax.runtime.processes import Processes
 
 SIDE = 16
@@ -55,7 +55,7 @@ def config(tiny):
 
 def request(config, faces, **more):
     asked = {"data": str(faces), "masks": ["half", "wide"], "schedules": ["4/2/1", "4/2/2"]}
-    return build_request(config, **{**asked, **more})
+    return build_set(config, **{**asked, **more})
 
 
 def pictures(out):
@@ -75,6 +75,26 @@ def whole(config, faces, tmp_path):
     """An evaluation that nothing disturbed."""
     run_evaluation(config, request(config, faces), tmp_path / "whole")
     return tmp_path / "whole"
+
+
+class Page(html.parser.HTMLParser):
+    """What a page consists of: tags, texts, and the files that it shows and links."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.texts, self.files = [], [], []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, tuple(name for name, _ in attributes)))
+        self.files += [
+            unquote_to_bytes(value).decode("utf-8", "surrogateescape")
+            for name, value in attributes
+            if name in ("src", "href")
+        ]
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
 
 # ---------------------------------------------------------------- figures
@@ -129,6 +149,72 @@ def test_another_programs_pictures_are_scored_and_what_does_not_fit_is_told(tmp_
     assert "Not scored: " in printed
     assert "expected the size of its original, 16x16, got 20x20" in printed
     assert [row["method"] for row in scores(tmp_path)] == ["lama"]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "files", "expected"),
+    [
+        # By PICTURE.png or by PICTURE_SAMPLE.png, whichever suits all.
+        (["a", "a_1"], ["a.png", "a_1.png"], {"a": [0], "a_1": [0]}),
+        (["a", "a_1"], ["a_0.png", "a_1.png", "a_1_0.png"], {"a": [0, 1], "a_1": [0]}),
+        (["a", "a_0"], ["a_0.png", "a_0_0.png"], {"a": [0], "a_0": [0]}),
+        (["a"], ["a.png", "a_2.png"], {"a": [0, 2]}),
+        (["a\nb", "c"], ["a\nb_3.png", "c_0.png"], {"a\nb": [3], "c": [0]}),
+        (["caf\xe9"], ["cafe\u0301_0.png"], {"caf\xe9": [0]}),
+    ],
+)
+def test_samples_are_told_from_pictures_whose_names_end_in_a_number(
+    tmp_path, pictures, files, expected
+):
+    for name in pictures:
+        save_image(Folder(tmp_path).original(name), np.zeros((4, 4), np.uint8))
+    for name in files:
+        save_image(tmp_path / "inpainted/m/half" / name, np.zeros((4, 4), np.uint8))
+    found, faults = Folder(tmp_path).samples("m", "half")
+    assert {name: list(some) for name, some in found.items()} == expected
+    assert not faults
+
+
+def test_files_that_are_no_result_or_one_twice_are_told(tmp_path):
+    hand_made(
+        tmp_path, {f"m/half/{name}.png": 9 for name in ("a_1_1", "a_1_01", "b", "a_1_\u0663")}
+    )
+    (tmp_path / "inpainted/m/half/a_1_2.jpg").touch()
+    rows, faults = score_folder(Folder(tmp_path))
+    assert [row["sample"] for row in rows] == [1]
+    assert len(faults) == 4
+    assert any("a_1_1.png: a_1_01.png is sample 1 of a_1 already" in fault for fault in faults)
+    assert sum("expected PICTURE_SAMPLE.png of a picture in original/" in f for f in faults) == 3
+
+
+def test_names_of_another_program_are_text_in_the_page_and_the_tables(tmp_path):
+    """Whatever a method is called, no tag and no attribute is made of it."""
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    evil = [
+        "<img src=x onerror=alert(1)>",
+        '" onmouseover="x',
+        "a|b",
+        "a  b",
+        "a\nb",
+        "&lt;",
+        latin,
+    ]
+    hand_made(tmp_path, {f"{name}/half/a_1_0.png": 9 for name in evil})
+    run_scoring(tmp_path)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    plain = hand_made(tmp_path / "plain", {f"m{i}/half/a_1_0.png": 9 for i in range(len(evil))})
+    run_scoring(plain.root)
+    other = Page((plain.root / "report.html").read_text(encoding="utf-8"))
+    assert page.tags == other.tags  # names of tags and of attributes
+    shown = [text for text in page.texts if text in map(in_text, evil)]
+    assert {*shown} == {*map(in_text, evil)}
+    assert all((tmp_path / file).is_file() for file in page.files)
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "<img" not in table
+    rows = [line for line in table.split("## ")[0].splitlines() if line.startswith("| half")]
+    assert len({line.replace(r"\|", "").count("|") for line in rows[: len(evil)]}) == 1
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(evil)
 
 
 def test_intervals_are_students():
@@ -189,12 +275,12 @@ def test_a_run_makes_every_picture_and_scores_it(whole):
     rows = scores(whole)
     assert len(rows) == 2 * 5 * (2 * 2 + 1)  # masks, pictures, schedules x samples and the mean
     assert {row["known_error"] for row in rows} == {0}
-    assert {row["calls"] for row in rows if row["method"] == "T4_j2_r2"} == {6}
+    assert {row["calls"] for row in rows if row["method"] == "repaint_4_2_2"} == {6}
     first = rows[0]
-    assert (first["method"], first["T"], first["j"], first["r"]) == ("T4_j2_r1", "4", 2, 1)
+    assert (first["method"], first["calls"]) == ("repaint_4", 4)
     assert (first["mask"], first["picture"], first["sample"], first["seed"]) == ("half", "0", 0, 0)
     table = (whole / "table.md").read_text()
-    assert "| wide | T4_j2_r2 | 6 | 5 x 2 | " in table
+    assert "| wide | repaint_4_2_2 | 6 | 5 x 2 | " in table
     assert "| half | mean_picture |  | 5 | " in table
 
 
@@ -217,7 +303,7 @@ def test_a_run_goes_on_with_what_is_lacking(config, faces, tmp_path, whole):
     for path in made[::3]:
         path.unlink()
     with next((out / "sampled").glob("*.jsonl")).open("a") as log:
-        log.write('{"method": "T4_j2')  # a line that a kill cut off
+        log.write('\n{"method": "repaint_4')  # a line that a kill cut off
     kept = {path: path.stat().st_mtime_ns for path in made if path.exists()}
     run_evaluation(config, request(config, faces), out)
     assert pictures(out) == pictures(whole)
@@ -254,7 +340,7 @@ def test_a_picture_depends_neither_on_the_others_nor_on_their_number(
         (faces / f"{name}.png").unlink()
     out = tmp_path / "fewer"
     run_evaluation(config, request(config, faces, masks=["wide"], schedules=["4/2/2"]), out)
-    name = "T4_j2_r2/wide/3_1.png"
+    name = "repaint_4_2_2/wide/3_1.png"
     assert pictures(out)[name] == pictures(whole)[name]
 
 
@@ -269,7 +355,7 @@ def test_what_would_mix_two_evaluations_is_refused(config, faces, tmp_path, whol
 
 
 def test_an_npz_is_evaluated(config, tmp_path):
-    pictures_ = np.random.default_rng(0).integers(0, 256, (3, 20, 20), np.uint8)
+    pictures_ = np.random.default_rng(0).integers(0, 256, (4, 20, 20), np.uint8)
     np.savez(tmp_path / "data.npz", x_test=pictures_)
     out = tmp_path / "out"
     asked = request(
@@ -284,15 +370,19 @@ def test_an_npz_is_evaluated(config, tmp_path):
     [
         ({"data": ""}, "--data: which pictures"),
         ({"masks": []}, "--masks: none given"),
-        ({"masks": ["widest"]}, "--masks: expected one of wide"),
-        ({"schedules": ["250-10-10"]}, "--schedules: T/j/r, such as 250/10/10"),
-        ({"schedules": ["4/9/2/1"]}, "--schedules: T/j/r"),
+        ({"masks": ["widest"]}, "expected one of wide, narrow"),
+        ({"masks": ["half", "half"]}, "half: this mask is given twice"),
+        ({"schedules": ["250-10-10"]}, "--methods: METHOD:T/j/r, such as repaint:250/10/10"),
+        ({"schedules": ["4/9/2/1"]}, "--methods: METHOD:T/j/r"),
+        ({"schedules": ["4/2/2", "4/2/2"]}, "--methods: two of them are called repaint_4_2_2"),
+        ({"methods": ["repant:4"]}, r"config\.method: one of repaint, .*; not 'repant'"),
+        ({"methods": ["repaint(etta=1):4"]}, r"config\.method: repaint has no 'etta'"),
         ({"schedules": ["4/0/2"]}, r"config\.resampling: "),
         ({"num_pictures": 0}, "--num_pictures: at least 1, not 0"),
     ],
 )
 def test_wrong_flags_are_one_line(config, faces, tmp_path, asked, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, ImageError), match=message):
         run_evaluation(config, request(config, faces, **asked), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -312,29 +402,18 @@ def test_nothing_to_score_and_unusable_data_are_one_line(config, tmp_path):
 
 
 def test_a_request_takes_flags_before_the_config(config):
-    config.unlock()
-    config.evaluation = {"masks": ("half",), "schedules": ("9/3/1",), "data": "there"}
-    asked = build_request(config, data="here", masks=None, schedules=None, num_pictures=None)
-    assert (asked.data, list(asked.masks), list(asked.schedules)) == ("here", ["half"], ["9/3/1"])
-    del config.evaluation
-    asked = build_request(config, data="here", masks=["paper"], schedules=None)
-    assert (len(asked.masks), list(asked.schedules)) == (6, ["100/10/3"])
-
-
-class Sources(html.parser.HTMLParser):
-    """What a page shows and links."""
-
-    def __init__(self):
-        super().__init__()
-        self.files = []
-
-    def handle_starttag(self, tag, attributes):
-        self.files += [unquote(value) for name, value in attributes if name in ("src", "href")]
+    config.evaluation.update({"masks": ("half",), "methods": ("repaint:9/3/1",), "data": "there"})
+    asked = build_set(config, data="here", masks=None, schedules=None, num_pictures=None)
+    assert (asked.data, asked.masks, asked.methods) == ("here", ["half"], ("repaint:9/3/1",))
+    config.evaluation.update({"masks": (), "methods": ()})
+    asked = build_set(config, data="here", masks=["paper"], schedules=None)
+    assert (len(asked.masks), asked.methods) == (6, ("repaint",))
+    asked = build_set(config, methods=["repaint:5"], schedules=["9/3/1"])
+    assert (asked.masks, asked.methods) == (["half"], ["repaint:5", "repaint:9/3/1"])
 
 
 def test_every_picture_of_the_page_is_there(whole):
-    page = Sources()
-    page.feed((whole / "report.html").read_text())
+    page = Page((whole / "report.html").read_text(encoding="utf-8"))
     # Of each mask and picture: the original, the masked, two schedules' two samples, the mean.
     assert len(page.files) == 2 * (2 * 5 * (2 + 2 * 2 + 1))  # shown and linked
     assert all((whole / file).is_file() for file in page.files)
@@ -381,7 +460,10 @@ def test_killed_and_started_again_is_as_if_nothing_had_happened(config, faces, t
     out = tmp_path / "killed"
     process = script(*flags(config, faces, out), wait=False)
     deadline = time.monotonic() + 120
-    while len(list((out / "inpainted").glob("T4*/*/*.png"))) < 5 and time.monotonic() < deadline:
+    while (
+        len(list((out / "inpainted").glob("repaint_4*/*/*.png"))) < 5
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -435,7 +517,7 @@ def test_a_killed_process_is_named_and_the_same_command_makes_up_for_it(
     last = errors.splitlines()[-1]
     assert last.startswith(f"error: process 1 (pid {second.pid} on {socket.gethostname()}) died")
     assert "Run the same command again" in last
-    made = [name for name in pictures(out) if name.startswith("T4")]
+    made = [name for name in pictures(out) if name.startswith("repaint_4")]
     assert len(made) >= 20  # the whole share of the one, whatever the other did
     assert not (out / "table.md").exists()
     run_evaluation(config, request(config, faces), out)
@@ -447,7 +529,7 @@ def test_the_script_scores_a_folder_without_a_config(whole, tmp_path):
         (whole / name).rename(tmp_path / name)
     code, out, errors = script("--evaluate-only", f"--workdir={whole}")
     assert code == 0, errors
-    assert "| half | T4_j2_r1 | 4 | 5 x 2 |" in out
+    assert "| half | repaint_4 | 4 | 5 x 2 |" in out
     for name in ("table.md", "scores.jsonl", "report.html"):
         assert (whole / name).read_bytes() == (tmp_path / name).read_bytes()
 

@@ -15,10 +15,10 @@ from flax import nnx
 from PIL import Image
 
 from repaint_jax.checkpoints import CheckpointError, load, load_about, save
+from repaint_jax.errors import ArgumentError, ConfigError, ImageError
 from repaint_jax.inpainting.run import run_inpainting, run_schedule_plot
+from repaint_jax.loading import picture_shape
 from repaint_jax.models import EncoderUNet, UNet
-from repaint_jax.pictures.images import ImageError
-from repaint_jax.pipeline import ConfigError, picture_shape
 
 ROOT = Path(__file__).parent.parent
 SIDE = 16
@@ -230,15 +230,15 @@ def change(config, **fields):
     ("fields", "error", "message"),
     [
         ({"image": "nowhere.png"}, ImageError, "nowhere.png: expected a picture, a folder"),
-        ({"mask": "hlaf"}, ConfigError, "config.mask: expected one of wide, narrow.*hlaf"),
+        ({"mask": "hlaf"}, ImageError, "expected one of wide, narrow.*hlaf"),
         ({"image": ""}, ConfigError, "config.image: no picture is given"),
         ({"model__path": None}, ConfigError, "config.model.path: no checkpoint is given"),
-        ({"num_samples": 0}, ConfigError, "config.num_samples: at least 1, not 0"),
+        ({"num_samples": 0}, ConfigError, "config.num_samples: from 1 to 100000, not 0"),
         ({"seed": -1}, ConfigError, "config.seed: from 0 to 4294967295, not -1"),
         pytest.param(
             {"model__image_size": 3},
-            ConfigError,
-            "config.mask: a mask needs sides of at least 4",
+            ImageError,
+            "half: a mask needs sides of at least 4",
             marks=pytest.mark.filterwarnings("ignore:.*pictures of 3x3"),
         ),
         ({"batch_size": -1}, ConfigError, "config.batch_size: at least 1, not -1"),
@@ -252,14 +252,25 @@ def change(config, **fields):
         ({"model__image_size": -8}, ConfigError, "config.model.image_size: .* multiples of 1"),
         ({"noise__num_steps": "1001"}, ConfigError, "config.noise: cannot visit 1001 of 1000"),
         ({"noise__num_steps": "few"}, ConfigError, "config.noise: steps must be given as 250"),
-        ({"noise__kind": "cosine"}, ConfigError, "trained with 'linear'.*remove 'cosine'"),
+        (
+            {"noise__kind": "cosine"},
+            ConfigError,
+            "another schedule.*remove 'cosine'",
+        ),
         ({"noise__num_train_steps": 500}, ConfigError, "num_train_steps: .* trained with 1000"),
         ({"resampling__jump_length": 0}, ConfigError, "config.resampling: jump_length must be"),
         ({"resampling__num_resamples": 0}, ConfigError, "num_resamples must be at least 1"),
-        ({"sampler__variance": "learned"}, ConfigError, "fixed_small or fixed_large"),
-        ({"sampler__eta": 1.5}, ConfigError, "config.sampler.eta: from 0"),
+        ({"method": "repaint(variance='learned')"}, ConfigError, "fixed_small or fixed_large"),
+        ({"method": "repaint(eta=1.5)"}, ConfigError, "config.method: .* eta: from 0"),
+        ({"method": "repaint(1.5)"}, ConfigError, "config.method: expected values by name"),
+        ({"method": "repaint(eta="}, ConfigError, "config.method: expected a name such as repaint"),
+        ({"method": "nowhere.py:A"}, ConfigError, "config.method: nowhere.py cannot be imported"),
         ({"num_samples": "2"}, ConfigError, "config.num_samples: expected int, not '2'"),
-        ({"num_samples": 10**9}, ConfigError, "config.num_samples: at most 100000"),
+        (
+            {"num_samples": 10**9},
+            ConfigError,
+            "config.num_samples: from 1 to 100000, not",
+        ),
         ({"invert_mask": 1}, ConfigError, "config.invert_mask: expected bool, not 1"),
         ({"noise": 3}, ConfigError, "config.noise: expected a section of fields, not 3"),
         ({"noise__kind": 3}, ConfigError, r"config.noise.kind: expected str \| None, not 3"),
@@ -320,11 +331,16 @@ def test_a_field_that_is_missing_is_named(config, tmp_path):
     [
         ({"image_size": [16]}, "nothing can be made of what it says"),
         ({"noise": "linear"}, "nothing can be made of what it says"),
-        ({"noise": {"kind": ["linear"]}}, "nothing can be made of what it says"),
+        ({"noise": {"kind": ["linear"]}}, "noise.kind: the model's file does not tell its noise"),
         ({"prediction": ["x0"]}, "nothing can be made of what it says"),
-        ({"noise": {"kind": "linear", "num_train_steps": "x"}}, "config.noise.num_train_steps: "),
-        ({"noise": {"kind": "linear", "num_train_steps": 9, "colour": 1}}, "keyword argument"),
-        ({"sampler": {"variance": []}}, r"config.sampler.variance: .* not \[\]"),
+        (
+            {"noise": {"kind": "linear", "num_train_steps": "x"}},
+            "nothing can be made of what it says",
+        ),
+        (
+            {"noise": {"kind": "linear", "num_train_steps": 9, "colour": 1}},
+            "nothing can be made of",
+        ),
     ],
 )
 def test_a_model_whose_file_says_nonsense_of_its_training_is_refused(
@@ -348,15 +364,18 @@ def test_bad_checkpoints_are_refused(config, tiny, tmp_path):
 def test_a_checkpoint_that_tells_no_schedule_or_size_asks_for_them(config, tmp_path):
     path = ROOT / "tests" / "golden" / "adm_tiny.pt"
     change(config, model__path=str(path), model__num_heads=4)
-    with pytest.raises(ConfigError, match=r"config.noise.kind: .* --config.noise.kind=linear"):
-        run_inpainting(config, tmp_path / "out")
-    change(config, noise__kind="linear", noise__num_train_steps=1000)
     with pytest.raises(ConfigError, match=r"config.model.image_size: .* side of its training"):
         run_inpainting(config, tmp_path / "out")
     change(config, model__image_size=18)
     with pytest.raises(ConfigError, match="multiples of 4 pixels, not 18"):
         run_inpainting(config, tmp_path / "out")
-    change(config, model__image_size=16, noise__kind="quadratic")
+    change(config, model__image_size=16)
+    with pytest.raises(ConfigError, match=r"config.noise.kind: .* linear with 1000 steps"):
+        run_inpainting(config, tmp_path / "out")
+    change(config, noise__kind="linear")
+    with pytest.raises(ConfigError, match=r"config.noise.num_train_steps: .* does not tell"):
+        run_inpainting(config, tmp_path / "out")
+    change(config, noise__kind="quadratic", noise__num_train_steps=1000)
     with pytest.raises(ConfigError, match="one of linear, scaled_linear, sigmoid, cosine"):
         run_inpainting(config, tmp_path / "out")
     change(config, noise__kind="linear", num_samples=1)
@@ -404,39 +423,37 @@ def test_mask_files_fit_pictures_that_are_no_squares(config, faces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "about", "factor", "message"),
+    ("size", "factor", "message"),
     [
-        (18, {}, 4, "multiples of 4 pixels, not 18; near by are 16, 20"),
-        ((250, 300), {}, 32, "32 pixels, not 250 and 300; near by are 224, 256, 288, 320"),
-        (10, {}, 32, "not 10; near by are 32"),
-        ((0, 64), {}, 32, "not 0; near by are 32"),
-        (None, {}, 1, "does not tell the side .* --config.model.image_size=256"),
-        ((1, 2, 3), {}, 1, r"a side such as 256 or height,width as 256,384; not \(1, 2, 3\)"),
-        ("256x256", {}, 1, "a side such as 256 or height,width as 256,384; not '256x256'"),
-        (64.0, {}, 1, "a side such as 256 or height,width as 256,384; not 64.0"),
+        (18, 4, "multiples of 4 pixels, not 18; near by are 16, 20"),
+        ((250, 300), 32, "32 pixels, not 250 and 300; near by are 224, 256, 288, 320"),
+        (10, 32, "not 10; near by are 32"),
+        ((0, 64), 32, "not 0; near by are 32"),
+        (None, 1, "does not tell the side .* for instance to 256"),
+        ((1, 2, 3), 1, r"a side such as 256 or height,width as 256,384; not \(1, 2, 3\)"),
+        ("256x256", 1, "a side such as 256 or height,width as 256,384; not '256x256'"),
+        (64.0, 1, "a side such as 256 or height,width as 256,384; not 64.0"),
     ],
 )
-def test_sizes_that_the_network_cannot_take_are_refused_with_those_near_by(
-    size, about, factor, message
-):
-    with pytest.raises(ConfigError, match=f"config.model.image_size: .*{message}"):
-        picture_shape(size, about, factor)
+def test_sizes_that_the_network_cannot_take_are_refused_with_those_near_by(size, factor, message):
+    with pytest.raises(ArgumentError, match=f"image_size: .*{message}"):
+        picture_shape(size, None, factor)
 
 
 def test_only_shapes_unlike_the_trainings_warn():
-    assert picture_shape(None, {"image_size": 64}, 32) == (64, 64)
-    assert picture_shape((64, 64), {"image_size": 64}, 32) == (64, 64)
-    assert picture_shape(256, {}, 32) == (256, 256)
-    assert picture_shape(None, {"image_size": [64, 96]}, 32) == (64, 96)
+    assert picture_shape(None, (64, 64), 32) == (64, 64)
+    assert picture_shape((64, 64), (64, 64), 32) == (64, 64)
+    assert picture_shape(256, None, 32) == (256, 256)
+    assert picture_shape(None, (64, 96), 32) == (64, 96)
     with pytest.warns(UserWarning, match="trained on squares, as most are"):
-        picture_shape((64, 96), {}, 32)
+        picture_shape((64, 96), None, 32)
     with pytest.warns(UserWarning, match="trained on 64x96"):
-        picture_shape(64, {"image_size": [64, 96]}, 32)
+        picture_shape(64, (64, 96), 32)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_sampling(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write to .*out \(Not a directory\).*--workdir"):
+    with pytest.raises(OSError, match=r"cannot write to .*out \(Not a directory\).*another folder"):
         run_inpainting(config, tmp_path / "file" / "out")
 
 
@@ -445,16 +462,19 @@ def test_weights_that_blow_up_say_so(config, tiny, tmp_path):
     model.out_conv.bias[...] = jnp.full(6, jnp.nan)
     path = tmp_path / "nan.safetensors"
     save(path, model, image_size=SIDE, noise={"kind": "linear", "num_train_steps": 1000})
-    with pytest.raises(ConfigError, match="no longer finite after 1 network calls"):
+    with pytest.raises(ConfigError, match="no longer finite after 1 steps"):
         run_inpainting(change(config, model__path=str(path)), tmp_path / "out")
 
 
-def test_two_pictures_of_one_name_are_refused(config, tmp_path):
+def test_two_pictures_of_one_name_keep_their_results_apart(config, tmp_path):
     for folder in ("one", "two"):
         (tmp_path / "many" / folder).mkdir(parents=True)
         Image.new("RGB", (20, 20)).save(tmp_path / "many" / folder / "face.png")
-    with pytest.raises(ConfigError, match=r"two pictures are called face.png"):
-        run_inpainting(change(config, image=str(tmp_path / "many" / "*" / "*.png")), tmp_path)
+    change(config, image=str(tmp_path / "many" / "*" / "*.png"), num_samples=1)
+    run_inpainting(config, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "inpainted").iterdir()) == [
+        "one_face_0.png", "two_face_0.png",
+    ]  # fmt: skip
 
 
 def test_the_schedule_is_drawn(config, tmp_path, capsys):

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from moves import reverse_distribution
 
 from repaint_jax import (
     NoiseSchedule,
+    RePaint,
     ResampleSchedule,
     classifier_free,
     guided,
@@ -16,7 +18,7 @@ from repaint_jax import (
     with_label,
 )
 from repaint_jax.checkpoints import load_guided_diffusion, load_guided_diffusion_classifier
-from repaint_jax.denoisers import Reverse, reverse_distribution
+from repaint_jax.denoisers import Reverse
 
 TRAINED = NoiseSchedule.linear(1000)
 MEANS = np.array([[-0.8, -0.8], [0.8, 0.0], [-0.2, 0.9]])  # of three modes of two pixels
@@ -63,7 +65,7 @@ NOTHING = {
     "known": jnp.zeros((2, 1), bool),
     "noise": TRAINED.respace(500),
     "resampling": ResampleSchedule.create(500, num_resamples=1),
-    "clip_denoised": False,
+    "method": RePaint(clip_denoised=False),
 }
 SHORT = {
     **NOTHING,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
+from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule, inpaint_batch
 
 SHAPE = (6, 4, 3)
 SETTINGS = [
@@ -51,7 +51,7 @@ def sample(num_steps, walk, learned, **options):
         rng.random(SHAPE[:2]) < 0.5,
         noise=NoiseSchedule.linear(1000).respace(num_steps),
         resampling=ResampleSchedule.create(num_steps, *walk),
-        **options,
+        method=RePaint(**options),
     )
 
 

@@ -5,17 +5,17 @@ import pytest
 from PIL import Image
 
 from repaint_jax import ResampleSchedule
-from repaint_jax.pictures.plots import film_stops, plot_schedule, save_film
+from repaint_jax.pictures.plots import plot_schedule, save_film
 
 
 def test_every_call_of_a_short_trajectory_is_filmed():
     plan = ResampleSchedule.create(20, 5, 2)
-    assert film_stops(plan) == list(range(1, plan.num_model_calls + 1))
+    assert plan.film_stops() == list(range(1, plan.num_model_calls + 1))
 
 
 def test_a_film_of_the_papers_schedule_shows_the_noise_go_up_as_often_as_the_jumps_allow():
     plan = ResampleSchedule.create(250)
-    stops = film_stops(plan, 120)
+    stops = plan.film_stops(120)
     assert 80 <= len(stops) <= 125
     assert stops[-1] == plan.num_model_calls
     levels = plan.t_next[np.array(stops) - 1]
@@ -23,14 +23,14 @@ def test_a_film_of_the_papers_schedule_shows_the_noise_go_up_as_often_as_the_jum
 
 
 def test_a_film_without_jumps_is_evenly_spaced():
-    stops = film_stops(ResampleSchedule.create(1000, 10, 1), 90)
+    stops = ResampleSchedule.create(1000, 10, 1).film_stops(90)
     assert set(np.diff(stops)) <= {33, 34}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_film_puts_a_dot_on_the_schedule(tmp_path, channels):
     plan = ResampleSchedule.create(8, 2, 2)
-    stops = film_stops(plan)
+    stops = plan.film_stops()
     frames = [np.full((16, 12, channels), 100, np.uint8)] * len(stops)
     save_film(tmp_path / "film.gif", frames, stops, plan)
     centres = []

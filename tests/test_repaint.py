@@ -8,9 +8,10 @@ from compilations import compilations
 from conftest import GOLDEN
 from gaussian import exact_denoiser, oracle_cases
 from jax.tree_util import Partial
+from moves import repaint_step
 
-from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, inpaint_batch, trajectory
-from repaint_jax.trajectory import Draws, Step, repaint_step
+from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule, inpaint, inpaint_batch, trajectory
+from repaint_jax.methods.repaint import Draws
 
 TRAINED = NoiseSchedule.linear(1000)
 
@@ -42,7 +43,7 @@ def propagate(model, image, known, noise, plan):
         return (step_of(mean, silence, row), from_x @ cov @ from_x.T + from_z @ from_z.T), None
 
     start = (jnp.zeros(dim), jnp.eye(dim))
-    return jax.jit(lambda: jax.lax.scan(advance, start, Step.of(noise, plan))[0])()
+    return jax.jit(lambda: jax.lax.scan(advance, start, RePaint().tabulate(noise, plan))[0])()
 
 
 CASES = oracle_cases(GOLDEN)
@@ -75,7 +76,7 @@ def test_sampled_chains_have_the_oracles_moments(name, prior, row):
         known,
         noise=noise,
         resampling=plan,
-        clip_denoised=False,
+        method=RePaint(clip_denoised=False),
     ).reshape(n, -1)
     chains = np.asarray(chains, np.float64)
     mean, cov = np.array(row["mean"]), np.array(row["cov"])
@@ -90,7 +91,7 @@ def test_sampled_chains_have_the_oracles_moments(name, prior, row):
 @pytest.mark.parametrize("index", [0, 5, 20])
 def test_each_draw_enters_where_algorithm_1_puts_it(index):
     noise, plan = PLAN["noise"], PLAN["resampling"]
-    step = jax.tree.map(lambda numbers: numbers[index], Step.of(noise, plan))
+    step = jax.tree.map(lambda numbers: numbers[index], RePaint().tabulate(noise, plan))
     x, *draws = jax.random.normal(jax.random.key(7), (4, *SHAPE))
 
     def output(**changed):
@@ -180,7 +181,7 @@ def test_segments_give_the_same_picture_whatever_the_stops():
     for stops in ([1, 2, 7], range(1, calls + 1), [calls]):
         parts = list(trajectory(KEYS, small_model(), IMAGE, KNOWN, **PLAN, stops=stops))
         assert [done for done, _ in parts] == sorted({*stops, calls})
-        np.testing.assert_allclose(parts[-1][1], expected, atol=1e-6)
+        np.testing.assert_allclose(parts[-1][1].x, expected, atol=1e-6)
 
 
 def test_a_last_segment_that_is_filled_up_repeats_no_step():
@@ -188,7 +189,7 @@ def test_a_last_segment_that_is_filled_up_repeats_no_step():
     calls = PLAN["resampling"].num_model_calls
     for stops in ([calls - 1], [calls - 5]):
         *_, (_, last) = trajectory(KEYS, small_model(), IMAGE, KNOWN, **PLAN, stops=stops)
-        np.testing.assert_allclose(last, expected, atol=1e-6)
+        np.testing.assert_allclose(last.x, expected, atol=1e-6)
 
 
 def test_a_segment_ends_at_the_noise_level_of_the_next_call():
@@ -206,9 +207,10 @@ def test_a_segment_ends_at_the_noise_level_of_the_next_call():
         resampling=plan,
         stops=range(1, plan.num_model_calls),
     )
-    for (done, x), t in zip(walk, plan.t_next, strict=True):
+    for (done, (x, x0)), t in zip(walk, plan.t_next, strict=True):
         level = 1 - noise.alpha_cumprod_at(t)
         # 6144 draws: the variance has a relative standard error of sqrt(2 / 6144) = 1.8 %.
+        assert np.abs(x0).max() < 1e-4
         assert abs(float(jnp.var(x)) - level) <= 5 * 0.018 * level + 1e-6, (done, t)
 
 
@@ -223,7 +225,9 @@ def test_nothing_recompiles_for_new_weights_mask_seed_image_or_schedule_of_equal
         key = jax.random.key(seed)
         image = jax.random.uniform(key, SHAPE, minval=-1, maxval=1)
         known = jax.random.bernoulli(key, 0.5, SHAPE[:2])
-        return inpaint(key, Partial(counting, weights), image, known, eta=eta, **plan)
+        return inpaint(
+            key, Partial(counting, weights), image, known, method=RePaint(eta=eta), **plan
+        )
 
     weights, others = jnp.ones(3), jnp.asarray(np.full(3, 2, np.float32))
     with compilations() as compiled:
@@ -254,15 +258,12 @@ def test_eta_zero_draws_no_noise_in_the_reverse_steps():
     model = exact_denoiser(np.eye(6), TRAINED)  # x_0 ~ N(0, I): DDIM is then the identity
     image = jnp.zeros((6, 1, 1))
     keys = jax.random.split(jax.random.key(0), 3)
-    done, first = next(
-        trajectory(keys, model, image, hole[:, :1], eta=0.0, clip_denoised=False, stops=[1], **plan)
-    )
-    *_, (done, last) = trajectory(
-        keys, model, image, hole[:, :1], eta=0.0, clip_denoised=False, **plan
-    )
+    plan["method"] = RePaint(eta=0.0, clip_denoised=False)
+    done, first = next(trajectory(keys, model, image, hole[:, :1], stops=[1], **plan))
+    *_, (done, last) = trajectory(keys, model, image, hole[:, :1], **plan)
     assert done == 12
     # The probability flow of a unit Gaussian is the identity; 12 Euler steps come close to it.
-    assert np.corrcoef(np.ravel(first), np.ravel(last))[0, 1] > 0.999
+    assert np.corrcoef(np.ravel(first.x), np.ravel(last.x))[0, 1] > 0.999
 
 
 def test_the_models_own_variance_is_used_when_it_returns_one():
@@ -271,9 +272,9 @@ def test_the_models_own_variance_is_used_when_it_returns_one():
 
     for level, fixed in ((-1.0, "fixed_small"), (1.0, "fixed_large")):
         learned = inpaint(KEYS[0], with_variance(level), IMAGE, KNOWN, **PLAN)
-        plain = inpaint(
-            KEYS[0], lambda x, t: jnp.zeros_like(x), IMAGE, KNOWN, variance=fixed, **PLAN
-        )
+        method = RePaint(variance=fixed)
+        zeros = lambda x, t: jnp.zeros_like(x)  # noqa: E731
+        plain = inpaint(KEYS[0], zeros, IMAGE, KNOWN, method=method, **PLAN)
         np.testing.assert_allclose(learned, plain, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -86,15 +87,31 @@ def test_parameters_compressed_entries_and_absent_byteorder_are_read(tmp_path):
     np.testing.assert_array_equal(read_torch_file(path)["x"], SIX)
 
 
-def test_a_state_dict_one_level_down_is_found_and_two_are_refused(tmp_path):
-    state = dict_of({"x": tensor("FloatStorage", "0", 6, (6,), (1,))})
-    storages = {"0": SIX.tobytes()}
-    one = dict_of({"state_dict": state, "step": b"I7\n"})
-    path = write_zip(tmp_path / "one.pt", one, storages)
-    np.testing.assert_array_equal(read_torch_file(path)["x"], SIX)
-    two = write_zip(tmp_path / "two.pt", dict_of({"model": state, "ema": state}), storages)
-    with pytest.raises(CheckpointError, match=r"two\.pt holds 2 state dicts .* under model, ema;"):
-        read_torch_file(two)
+def test_tensors_in_nested_dicts_are_named_by_their_paths(tmp_path):
+    state = dict_of({"x": tensor("FloatStorage", "0", 6, (6,), (1,)), "updates": b"I7\n"})
+    content = dict_of({"model": state, "ema": dict_of({"inner": state}), "step": b"I7\n"})
+    read = read_torch_file(write_zip(tmp_path / "nested.pt", content, {"0": SIX.tobytes()}))
+    assert list(read) == ["model.x", "ema.inner.x"]
+    np.testing.assert_array_equal(read["ema.inner.x"], SIX)
+
+
+def test_a_dict_that_holds_itself_is_read_once(tmp_path):
+    # Stored in the memo as 0, and put into itself.
+    content = b"}q\x00(" + text("x") + tensor("FloatStorage", "0", 6, (6,), (1,))
+    content += text("again") + b"h\x00u"
+    path = write_zip(tmp_path / "ring.pt", content, {"0": SIX.tobytes()})
+    assert list(read_torch_file(path)) == ["x"]
+
+
+@pytest.mark.parametrize("value", [np.float32(1.5), np.arange(3), np.dtype("int8"), {3, 4}, Path()])
+def test_what_is_no_tensor_is_left_out_of_a_state_dict(tmp_path, value):
+    """As NumPy's scalars, or the settings of a training."""
+    x = tensor("FloatStorage", "0", 6, (6,), (1,))
+    other = pickle.dumps(value, protocol=2)[2:-1]
+    path = write_zip(tmp_path / "more.pt", dict_of({"n": other, "x": x}), {"0": SIX.tobytes()})
+    read = read_torch_file(path)
+    assert list(read) == ["x"]
+    np.testing.assert_array_equal(read["x"], SIX)
 
 
 class Malice:
@@ -216,7 +233,8 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"I3\n", "holds a int"), (dict_of({}), "holds 0 state dicts")]
+    ("content", "message"),
+    [(b"I3\n", "holds a int without"), (dict_of({}), "holds a dict without tensors")],
 )
 def test_a_file_without_tensors_is_refused(tmp_path, content, message):
     with pytest.raises(CheckpointError, match=message):

@@ -11,10 +11,10 @@ from training_toys import tiny_pictures, tiny_trainer
 
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import load_data
-from repaint_jax.training.loop import Rhythm, train
+from repaint_jax.training.loop import Intervals, train
 from repaint_jax.training.watch import Watch
 
-RHYTHM = Rhythm(log_every=2, checkpoint_every=4, sample_every=6)
+INTERVALS = Intervals(log_every=2, checkpoint_every=4, sample_every=6)
 
 
 def go(workdir, trainer, pictures):
@@ -34,7 +34,7 @@ def go(workdir, trainer, pictures):
         trainer,
         state,
         pictures,
-        rhythm=RHYTHM,
+        intervals=INTERVALS,
         checkpoints=checkpoints,
         watch=watch,
         on_checkpoint=lambda state: saved.append(int(state.step)),

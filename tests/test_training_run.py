@@ -20,13 +20,14 @@ from training_toys import tiny_pictures, tiny_trainer
 
 from repaint_jax.checkpoints import load, load_about
 from repaint_jax.checkpoints.parameters import parameter_shapes
+from repaint_jax.errors import ConfigError
+from repaint_jax.inpainting.building import build_pipeline
 from repaint_jax.inpainting.run import run_inpainting
-from repaint_jax.pipeline import ConfigError, build_schedules
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.loop import check_metrics
 from repaint_jax.training.run import (
+    build_intervals,
     build_network,
-    build_rhythm,
     build_settings,
     run_training,
 )
@@ -132,14 +133,13 @@ def test_the_weights_know_all_that_inpainting_asks(finished, tmp_path):
     config = load_config("celeba")
     config.update({"image": "astronaut", "num_samples": 1, "noise": {"num_steps": "3"}})
     config.model.path = str(finished / "ema.safetensors")
-    noise, _ = build_schedules(config, about)
-    assert noise.num_train_steps == 100
+    assert build_pipeline(config).noise.num_train_steps == 100
     run_inpainting(config, tmp_path / "out")
     with Image.open(tmp_path / "out" / "inpainted" / "astronaut_0.png") as picture:
         assert picture.size == (8, 8)
     config.noise.kind = "linear"
-    with pytest.raises(ConfigError, match="trained with 'cosine'"):
-        build_schedules(config, about)
+    with pytest.raises(ConfigError, match=r"trained with another schedule.*remove 'linear'"):
+        build_pipeline(config)
 
 
 def test_the_average_and_the_last_weights_are_what_they_say(finished):
@@ -282,7 +282,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path
 
 def test_a_workdir_that_cannot_be_written_is_an_error(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write to .*file.*: choose another --workdir"):
+    with pytest.raises(OSError, match=r"cannot write to .*file.*: choose another folder"):
         run_training(config, tmp_path / "file" / "run")
 
 
@@ -325,5 +325,5 @@ def test_the_networks_of_the_configurations_are_as_small_as_they_say(name):
     model = nnx.eval_shape(lambda: build_network(config))
     count = sum(int(np.prod(shape)) for shape in parameter_shapes(model).values())
     assert count < (2e6 if name == "fashion_mnist" else 20e6)
-    build_rhythm(config)
+    build_intervals(config)
     build_settings(config)

@@ -21,7 +21,7 @@ from training_toys import (
     tiny_trainer,
 )
 
-from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
+from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule, inpaint_batch
 from repaint_jax.training.step import Optimizer, Settings, Trainer, moving_average
 
 TESTS = Path(__file__).parent
@@ -155,7 +155,7 @@ def test_inpainting_with_the_network_comes_to_the_exact_conditional(gaussian_pai
         jnp.array([[True], [False]]),
         noise=noise,
         resampling=ResampleSchedule.create(50, jump_length=5, num_resamples=10),
-        clip_denoised=False,
+        method=RePaint(clip_denoised=False),
     )
     hole = np.asarray(filled)[:, 1, 0, 0]
     # The exact network gives .845 with this schedule (oracle.json), the limit of it is .9.

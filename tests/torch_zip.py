@@ -74,12 +74,18 @@ def write_zip(
     return path
 
 
-def write_state_dict(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    items, storages = {}, {}
-    for i, (name, array) in enumerate(arrays.items()):
+def state_dict(arrays: dict[str, np.ndarray], storages: dict[str, bytes]) -> bytes:
+    """Puts the arrays' bytes among `storages`."""
+    items = {}
+    for name, array in arrays.items():
         array = np.array(array, order="C")
         strides = [stride // array.itemsize for stride in array.strides]
-        kind = KINDS[array.dtype.name]
-        items[name] = tensor(kind, str(i), array.size, array.shape, strides)
-        storages[str(i)] = array.tobytes()
-    return write_zip(path, dict_of(items), storages)
+        key = str(len(storages))
+        items[name] = tensor(KINDS[array.dtype.name], key, array.size, array.shape, strides)
+        storages[key] = array.tobytes()
+    return dict_of(items)
+
+
+def write_state_dict(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    storages: dict[str, bytes] = {}
+    return write_zip(path, state_dict(arrays, storages), storages)

@@ -20,8 +20,10 @@ from benchmarks.speed.networks import predict, random_model, shapes_of
 from benchmarks.speed.rounds import Contestant
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
 from repaint_jax.pictures.masks import half
-from repaint_jax.runtime.batches import CallBar, Sampler, Task
+from repaint_jax.runtime.batches import Batches, Task
 from repaint_jax.runtime.devices import mesh_for
+from repaint_jax.runtime.progress import CallBar
+from repaint_jax.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,17 @@ class Ours:
         def progress() -> None:
             # The harshest case: a snapshot after every segment, where 5 minutes are the default.
             with TemporaryDirectory() as folder:
-                sampler = Sampler(
-                    model, size=work.batch, seed=0, snapshots=Path(folder), save_minutes=0.0
+                batches = Batches(
+                    model,
+                    size=work.batch,
+                    key=jax.random.key(0),
+                    snapshots=Path(folder),
+                    save_minutes=0.0,
                 )
                 bar = CallBar(work.calls, file=io.StringIO())
-                list(sampler.run(jobs, work.noise, work.plan, bar=bar, film=True))
+                bar.begin(work.calls)
+                for progress in batches.run(jobs, Sampler(work.noise, work.plan), film=True):
+                    bar.follow(progress)
 
         def forward() -> None:
             x = images

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from repaint_jax.checkpoints.checkpoint import Checkpoint
 from repaint_jax.checkpoints.parameters import (
     CheckpointError,
     Shape,
@@ -25,9 +26,12 @@ from repaint_jax.checkpoints.parameters import (
     parameter_shapes,
     torch_shape,
 )
-from repaint_jax.checkpoints.torch_file import read_torch_file
+from repaint_jax.checkpoints.tensor_files import Tensors, find_network, open_tensors
 from repaint_jax.models.adm.classifier import EncoderUNet
 from repaint_jax.models.adm.unet import UNet
+from repaint_jax.runtime.files import fingerprint
+
+ANCHOR = "time_embed.0.weight"  # a tensor of every such network
 
 # Each part of a parameter's path, and what guided-diffusion calls it.
 _NAMES = {
@@ -69,7 +73,8 @@ def load_guided_diffusion(
     """Loads a `UNetModel`.
 
     Args:
-        path: a `.pt` file that holds its state dict.
+        path: a `.pt`, `.ckpt` or `.safetensors` file that holds its state dict, alone or among
+            other things of a training; averaged weights (EMA) are preferred.
         num_heads: attention heads; overrides `num_head_channels`.
         num_head_channels: channels of an attention head: 64 in OpenAI's and RePaint's models.
         use_new_attention_order: True for OpenAI's 64x64 model.
@@ -86,7 +91,34 @@ def load_guided_diffusion(
         "use_new_attention_order": use_new_attention_order,
         "patch_size": patch_size,
     }
-    return _load(path, UNet, infer_config, facts, dtype)
+    return _load(path, open_tensors(Path(path)), UNet, infer_config, facts, dtype)
+
+
+def read_guided_diffusion(
+    path: Path, tensors: Tensors, *, dtype: DTypeLike, **facts: Any
+) -> Checkpoint:
+    """A `UNetModel`; of its training the file tells nothing.
+
+    Args:
+        path: the file.
+        tensors: those in it.
+        dtype: in which the network computes.
+        **facts: `num_heads`, `num_head_channels`, `use_new_attention_order` and `patch_size` of
+            `load_guided_diffusion`.
+
+    Raises:
+        CheckpointError: as `load_guided_diffusion`.
+    """
+    network = _load(path, tensors, UNet, infer_config, facts, dtype)
+    return Checkpoint(
+        network,
+        prediction="noise",
+        noise=None,
+        image_size=None,
+        clip_denoised=None,
+        variance=None,
+        fingerprint=fingerprint(path),
+    )
 
 
 def load_guided_diffusion_classifier(
@@ -99,7 +131,7 @@ def load_guided_diffusion_classifier(
     """Loads an `EncoderUNetModel` with attention pooling, a classifier of noisy pictures.
 
     Args:
-        path: a `.pt` file that holds its state dict.
+        path: a file as `load_guided_diffusion` takes it.
         num_head_channels: channels of an attention head.
         num_res_blocks: residual blocks a level, only for a file that does not tell.
         dtype: in which the model computes.
@@ -109,25 +141,26 @@ def load_guided_diffusion_classifier(
         CheckpointError: if it is not such a checkpoint, or does not fit the heads.
     """
     facts = {"num_head_channels": num_head_channels, "num_res_blocks": num_res_blocks}
-    return _load(path, EncoderUNet, infer_classifier_config, facts, dtype)
+    tensors = open_tensors(Path(path))
+    return _load(path, tensors, EncoderUNet, infer_classifier_config, facts, dtype)
 
 
 def _load(
     path: str | Path,
+    tensors: Tensors,
     construct: Callable[..., Any],
     infer: Callable[..., dict[str, Any]],
     facts: dict[str, Any],
     dtype: DTypeLike,
 ) -> Any:
-    tensors = read_torch_file(path)
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
-        model = abstract_model(construct, infer(shapes, **facts), dtype=dtype)
-        check_shapes(checkpoint_shapes(model), shapes)
+        tensors, _ = find_network(tensors, ANCHOR)
+        model = abstract_model(construct, infer(tensors.shapes, **facts), dtype=dtype)
+        check_shapes(checkpoint_shapes(model), tensors.shapes)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    # Taken out one by one, so that each part of the file leaves memory once it is copied.
-    return fill(model, lambda name: _from_torch(name, tensors.pop(checkpoint_name(name))))
+    # Read one by one, so that each part of the file leaves memory once it is copied.
+    return fill(model, lambda name: _from_torch(name, tensors.read(checkpoint_name(name))))
 
 
 def checkpoint_name(name: str) -> str:
@@ -289,7 +322,7 @@ def _size(shapes: Mapping[str, Shape], name: str, axis: int) -> int:
     if not any(shapes.get(name, ())[axis : axis + 1]):
         raise CheckpointError(
             f"not a checkpoint of guided-diffusion: expected a tensor {name}, but the names are "
-            f"{', '.join(list(shapes)[:4])}, ..."
+            f"{', '.join(list(shapes)[:4])}, ...; read_checkpoint tells the formats apart"
         )
     return shapes[name][axis]
 

@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from repaint_jax.checkpoints.checkpoint import Checkpoint
 from repaint_jax.checkpoints.parameters import (
     CheckpointError,
     abstract_model,
@@ -33,7 +34,8 @@ from repaint_jax.checkpoints.parameters import (
 from repaint_jax.models.adm.classifier import EncoderUNet
 from repaint_jax.models.adm.unet import UNet
 from repaint_jax.models.diffusers.unet import UNet2DModel
-from repaint_jax.runtime.files import replacing
+from repaint_jax.runtime.files import fingerprint, replacing
+from repaint_jax.schedules import NoiseSchedule, described_schedule
 
 _VERSION = 1
 _ARCHITECTURES = {"UNet": UNet, "EncoderUNet": EncoderUNet, "UNet2DModel": UNet2DModel}
@@ -104,6 +106,58 @@ def load_about(path: str | Path) -> dict[str, Any]:
         return header["about"]
 
 
+def is_native(path: Path) -> bool:
+    """Whether a file says that `save` wrote it."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "repaint_jax" in (file.metadata() or {})
+    except SafetensorError:
+        return False
+
+
+def read_native(path: Path, *, dtype: DTypeLike) -> Checkpoint:
+    """A network and its training, of which the file tells what it was given.
+
+    Raises:
+        CheckpointError: as `load`; or nothing can be made of what it says of the training.
+    """
+    about = {name: fact for name, fact in load_about(path).items() if fact is not None}
+    try:
+        sampler = about.get("sampler", {})
+        prediction = about.get("prediction", "noise")
+        if prediction not in ("noise", "x0", "v"):
+            raise ValueError(f"it predicts {prediction!r}")
+        facts: dict[str, Any] = {
+            "prediction": prediction,
+            "noise": _noise(about.get("noise", {})),
+            "image_size": _sides(about["image_size"]) if "image_size" in about else None,
+            "clip_denoised": sampler.get("clip_denoised"),
+            "variance": sampler.get("variance"),
+        }
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: nothing can be made of what it says of its training, {about} ({error}): save "
+            "it again with image_size=256 and noise={'kind': 'linear', 'num_train_steps': 1000}, "
+            "or what is right"
+        ) from error
+    return Checkpoint(load(path, dtype=dtype), **facts, fingerprint=fingerprint(path))
+
+
+def _noise(told: dict[str, Any]) -> NoiseSchedule | None:
+    """The schedule, where the file tells all of it."""
+    if not {"kind", "num_train_steps"} <= told.keys():
+        return None
+    return described_schedule(**told)
+
+
+def _sides(size: int | list[int]) -> tuple[int, int]:
+    """(height, width), of a side or both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if [type(height), type(width)] != [int, int] or min(height, width) < 1:
+        raise ValueError(f"image_size {size}")
+    return height, width
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The open file and its header; a CheckpointError that leaves the block names the file."""
@@ -129,8 +183,8 @@ def _header(metadata: dict[str, str] | None) -> dict[str, Any]:
             raise TypeError(f"expected {kinds}")
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "safetensors, but not written by repaint_jax.save: load it with the loader of its own "
-            "format, then save it"
+            "safetensors, but not written by repaint_jax's save; read_checkpoint(path) reads the "
+            "formats of other programs, too"
         ) from error
     if format_ != "repaint_jax" or version != _VERSION:
         raise CheckpointError(

@@ -1,10 +1,10 @@
-"""Reads a state dict that `torch.save` wrote, without torch and without running anything in it.
+"""Reads the tensors that `torch.save` wrote, without torch and without running anything in it.
 
 Such a file is a zip of one pickle, `data.pkl`, and one entry `data/KEY` of raw bytes per storage.
-The pickle may name any Python function; this reader knows the few that rebuild tensors, and
-refuses a file that names another. Storages are mapped, not read: memory is taken up only as
-tensors are used, and given back with the last tensor of a storage. A file cannot make the reader
-take much more memory than the file's own size.
+The pickle may name any Python function or class; this reader knows the few that rebuild tensors,
+and puts a thing that can do nothing in the place of what any other would make. Storages are mapped,
+not read: memory is taken up only as tensors are used, and given back with the last tensor of a
+storage. A file cannot make the reader take much more memory than the file's own size.
 """
 
 import io
@@ -23,6 +23,7 @@ import numpy as np
 from repaint_jax.checkpoints.parameters import CheckpointError
 
 _RESAVE = "re-save it with torch.save(model.state_dict(), path) in torch 1.6 or later"
+_DEEPEST = 8  # dicts in dicts; trainings keep their weights two or three deep
 _LARGEST_RATIO = 10  # compressed weights hardly shrink; what unpacks to more is a trap
 
 _STORAGES = {
@@ -40,22 +41,19 @@ _STORAGES = {
 
 
 def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the state dict of a `.pt` or `.pth` file.
-
-    A file that keeps its only state dict one level down, as {"state_dict": {...}, "step": 1} does,
-    is read as well.
+    """Reads the tensors of a `.pt`, `.pth` or `.ckpt` file.
 
     Args:
         path: the file.
 
     Returns:
-        Arrays by name, read-only and mapped from the file where it is not compressed: the file
-        must stay as it is while they live.
+        Arrays by name, where {"state_dict": {"x": tensor}} gives the name "state_dict.x"; what else
+        the file holds, as numbers and settings, is left out. They are read-only and mapped from
+        the file where it is not compressed: the file must stay as it is while they live.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        CheckpointError: if it is damaged, in another format, contains code, or anything else than
-            one state dict.
+        CheckpointError: if it is damaged, in another format, or holds no dict of tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,14 +67,26 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
             damaged = archive.testzip()
             if damaged is not None:
                 raise zipfile.BadZipFile(f"checksum of {damaged}")
-            content = _StateReader(path, archive).load()
+            reader = _StateReader(path, archive)
+            content = reader.load()
     except CheckpointError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
         raise CheckpointError(
             f"{path} is truncated or damaged ({error}): download or copy it again, or {_RESAVE}"
         ) from error
-    return _state_dict(path, content)
+    tensors = _tensors(content)
+    if not tensors and reader.foreign:
+        raise CheckpointError(
+            f"{path} contains code ({reader.foreign[0]}) and is not loaded; "
+            f"expected a state dict of tensors: {_RESAVE}"
+        )
+    if not tensors:
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__} without tensors; expected a state dict of "
+            f"tensors: {_RESAVE}"
+        )
+    return tensors
 
 
 def _check_format(path: Path) -> None:
@@ -92,30 +102,23 @@ def _check_format(path: Path) -> None:
     )
 
 
-def _state_dict(path: Path, content: Any) -> dict[str, np.ndarray]:
-    """The one state dict in `content`, at the top or one level down."""
-    if _is_state_dict(content):
-        return dict(content)
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; expected a state dict of tensors: {_RESAVE}"
-        )
-    inner = [value for value in content.values() if _is_state_dict(value)]
-    if len(inner) != 1:
-        keys = ", ".join([key for key in content if isinstance(key, str)][:8]) or "no name"
-        raise CheckpointError(
-            f"{path} holds {len(inner)} state dicts of tensors, under {keys}; expected one: "
-            "save the one you want with torch.save(checkpoint[KEY], path)"
-        )
-    return dict(inner[0])
+def _tensors(content: Any) -> dict[str, np.ndarray]:
+    """The tensors in nested dicts by their paths, each dict visited once."""
+    tensors: dict[str, np.ndarray] = {}
+    seen: set[int] = set()
 
+    def collect(value: Any, prefix: str, depth: int) -> None:
+        if not isinstance(value, dict) or id(value) in seen or depth > _DEEPEST:
+            return
+        seen.add(id(value))
+        for key, item in value.items():
+            if isinstance(key, str) and isinstance(item, np.ndarray):
+                tensors[prefix + key] = item
+            elif isinstance(key, str):
+                collect(item, f"{prefix}{key}.", depth + 1)
 
-def _is_state_dict(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in value.items())
-    )
+    collect(content, "", 1)
+    return tensors
 
 
 def _check_pickle(content: bytes) -> None:
@@ -135,6 +138,31 @@ class _Dict(dict):
         pass
 
 
+class _Foreign:
+    """In the place of what else a pickle names: takes whatever is done to it and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Foreign":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+    def add(self, item: Any) -> None:
+        pass
+
+
 class _StateReader(pickle.Unpickler):
     """An unpickler for which tensors are arrays and nothing else exists."""
 
@@ -150,6 +178,7 @@ class _StateReader(pickle.Unpickler):
         self.folder = pickles[0].removesuffix("data.pkl")
         self.swapped = self._byteorder() != sys.byteorder
         self.storages: dict[str, np.ndarray] = {}
+        self.foreign: list[str] = []  # what the pickle names besides tensors
 
     def _byteorder(self) -> str:
         record = self.folder + "byteorder"
@@ -167,10 +196,8 @@ class _StateReader(pickle.Unpickler):
             return known[f"{module}.{name}"]
         if module == "torch" and name in _STORAGES:
             return name  # a plain string, which a pickle can do nothing with
-        raise CheckpointError(
-            f"{self.path} contains code ({module}.{name}) and is not loaded; "
-            f"expected a state dict of tensors: {_RESAVE}"
-        )
+        self.foreign.append(f"{module}.{name}")
+        return _Foreign
 
     def persistent_load(self, pid: Any) -> tuple[np.ndarray, np.dtype]:
         """A storage: its bytes, and what they are."""

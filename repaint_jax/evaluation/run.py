@@ -3,87 +3,85 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from repaint_jax.config import as_json, check_fields, config_errors, refuse_changes
+from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.inpainting.run import build_masks, check_numbers, picture_names
+from repaint_jax.inpainting.building import build_pipeline, build_sampler
+from repaint_jax.inpainting.results import whole
 from repaint_jax.pictures.datasets import (
     Member,
     find_files,
     find_paths,
     fitted,
+    holds_arrays,
+    read_arrays,
     read_file,
-    read_npz,
 )
 from repaint_jax.pictures.grids import masked_preview
-from repaint_jax.pictures.images import ImageError, load_image, save_image
+from repaint_jax.pictures.images import load_image, save_image
+from repaint_jax.pictures.inputs import check_mask_name, read_masks
 from repaint_jax.pictures.masks import MASKS
-from repaint_jax.pipeline import (
-    ConfigError,
-    Setup,
-    build_sampler,
-    build_schedules,
-    build_setup,
-    config_errors,
-    model_about,
-    model_fingerprint,
-    refuse_changes,
-)
-from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.runtime.batches import CallBar, Sampler, Task
-from repaint_jax.runtime.files import append_line, replacing, sweep, workdir_errors
+from repaint_jax.pictures.naming import mask_labels, result_names
+from repaint_jax.pictures.pairing import without_masks
+from repaint_jax.pipeline import Pipeline
+from repaint_jax.runtime.batches import Task
+from repaint_jax.runtime.files import append_line, sweep, workdir_errors, write_text
 from repaint_jax.runtime.processes import ALONE, Processes
-from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import refuse_other_kinds
+from repaint_jax.sampler import Sampler
 
 ARRAY_NAMES = ("images", "x_test", "test_images", "test", "x", "arr_0")
 MEAN_PICTURE = "mean_picture"
 PAPER_MASKS = ("wide", "narrow", "super_resolution", "alternating_lines", "half", "expand")
 
-# What makes a picture what it is; a folder holds pictures of one such setting.
-BINDING = ("model", "noise", "sampler", "seed", "batch_size", "invert_mask")
+# What makes a picture what it is besides the method; a folder holds pictures of one such setting.
+BINDING = ("model", "noise", "seed", "batch_size", "invert_mask")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to evaluate on.
+class EvaluationSet:
+    """What to evaluate, and on what.
 
     Attributes:
         data: a folder, a zip, an npz (uint8[N, H, W] or [N, H, W, C]), or a pattern.
         masks: generators' names, files or folders.
-        schedules: T/j/r each, such as "250/10/10".
+        methods: METHOD:T/j/r each, such as "repaint:250/10/10"; without T/j/r as the configuration.
         num_pictures: how many, from the first; None for all.
     """
 
     data: str
     masks: Sequence[str]
-    schedules: Sequence[str]
+    methods: Sequence[str]
     num_pictures: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Method:
-    """A walk over a noise schedule, as T/j/r."""
+class NamedSampler:
+    """A sampler and what its results are called."""
 
     name: str
-    settings: dict[str, str | int]
-    noise: NoiseSchedule
-    resampling: ResampleSchedule
+    sampler: Sampler
 
 
 def run_evaluation(
     config: ConfigDict,
-    request: Request,
+    chosen: EvaluationSet,
     workdir: Path,
     *,
     processes: Processes = ALONE,
@@ -95,7 +93,7 @@ def run_evaluation(
 
     Args:
         config: how to inpaint.
-        request: what to evaluate on.
+        chosen: what to evaluate.
         workdir: the folder of results.
         processes: who shares the work.
         save_minutes: how much time a kill may cost.
@@ -104,32 +102,23 @@ def run_evaluation(
         ConfigError, DataError, ImageError, CheckpointError, OSError, ProcessError: one line that
             says what to mend.
     """
-    check_numbers(config)
-    _check_request(request)
-    about = model_about(config.model)
-    options = build_sampler(config.sampler, about)
-    methods = [build_method(config, schedule, about) for schedule in request.schedules]
-    setup = build_setup(config, about)
-    tasks, skipped = build_inputs(config, request, setup)
+    check_fields(config)
+    _check_set(chosen)
+    pipeline = build_pipeline(config)
+    samplers = [named_sampler(config, pipeline, method) for method in chosen.methods]
+    _check_distinct([each.name for each in samplers], "--methods")
+    tasks, skipped = build_inputs(config, chosen, pipeline)
     folder = Folder(workdir)
-    _save_settings(config, request, methods, skipped, folder)
+    refuse_other_kinds(workdir, "evaluation")
+    _save_settings(config, chosen, samplers, skipped, folder)
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)
-    results = _results(config, methods, tasks, folder)
-    sampler = partial(
-        Sampler,
-        setup.model,
-        seed=config.seed,
-        snapshots=folder.snapshots,
-        save_minutes=save_minutes,
-        about=model_fingerprint(config.model),
-        **options,
-    )
-    _sample(config, processes, results, sampler, folder)
+    results = _results(config, samplers, tasks, folder)
+    _sample(config, processes, results, pipeline, save_minutes, folder)
     processes.wait_for_all()
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
-        print(
+        tell(
             f"{lacking} pictures are left to other processes; when they are done, "
             f"python scripts/evaluate.py --evaluate_only --workdir={workdir}"
         )
@@ -139,65 +128,92 @@ def run_evaluation(
         run_scoring(workdir)
 
 
-def build_request(config: ConfigDict, **asked: Any) -> Request:
-    """A request of flags; where they are None, `config.evaluation` decides, or the config's own."""
-    resampling = config.resampling
-    steps, jump, times = config.noise.num_steps, resampling.jump_length, resampling.num_resamples
-    default = {"data": "", "masks": (config.mask,), "schedules": (f"{steps}/{jump}/{times}",)}
-    section = config.get("evaluation", ConfigDict()).to_dict()
+def build_set(
+    config: ConfigDict, *, schedules: Sequence[str] | None = None, **asked: Any
+) -> EvaluationSet:
+    """What flags ask for; where they are None, `config.evaluation` decides, or the config's own.
+
+    Args:
+        config: for sampling.
+        schedules: T/j/r each, short for the configuration's method with such walks.
+        **asked: fields of `EvaluationSet`.
+    """
+    section = {field: value for field, value in config.evaluation.to_dict().items() if value}
+    default = {"data": "", "masks": (config.mask,), "methods": (config.method,)}
     given = {field: value for field, value in asked.items() if value is not None}
-    request = Request(**{**default, **section, **given})
+    if schedules is not None:
+        walks = [f"{config.method}:{schedule}" for schedule in schedules]
+        given["methods"] = [*given.get("methods", ()), *walks]
+    chosen = EvaluationSet(**{**default, **section, **given})
     masks = [
-        name for mask in request.masks for name in (PAPER_MASKS if mask == "paper" else (mask,))
+        name for mask in chosen.masks for name in (PAPER_MASKS if mask == "paper" else (mask,))
     ]
-    return replace(request, masks=masks)
+    return replace(chosen, masks=masks)
 
 
-def build_method(config: ConfigDict, schedule: str, about: dict[str, Any]) -> Method:
-    """The noise schedule and the walk that T/j/r stands for."""
-    parts = schedule.split("/")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts[1:]):
+def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSampler:
+    """The method and the walk that METHOD:T/j/r, METHOD:T or METHOD stands for."""
+    parts = re.fullmatch(
+        r"(?P<method>.+?)(:(?P<T>(ddim)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?", text
+    )
+    if parts is None or re.search(r":[\d/-]+$", parts["method"]):  # a walk, but not such a one
         raise ConfigError(
-            f"--schedules: T/j/r, such as 250/10/10 (steps, jump length, resamplings); got "
-            f"{schedule!r}"
+            "--methods: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, resamplings), "
+            f"or METHOD:T; got {text!r}"
         )
-    num_steps, jump_length, num_resamples = parts[0], int(parts[1]), int(parts[2])
     config = config.copy_and_resolve_references()
-    config.noise.num_steps = num_steps
-    config.resampling.jump_length = jump_length
-    config.resampling.num_resamples = num_resamples
-    noise, resampling = build_schedules(config, about)
-    settings: dict[str, str | int] = {"T": num_steps, "j": jump_length, "r": num_resamples}
-    name = "_".join(f"{letter}{value}" for letter, value in settings.items())
-    return Method(name.replace(",", "-"), settings, noise, resampling)
+    config.method = parts["method"]
+    if parts["T"]:
+        config.noise.num_steps = parts["T"]
+        config.resampling.num_resamples = int(parts["r"] or 1)
+        config.resampling.jump_length = int(parts["j"] or config.resampling.jump_length)
+    numbers = [config.noise.num_steps]
+    if config.resampling.num_resamples > 1:
+        numbers += [config.resampling.jump_length, config.resampling.num_resamples]
+    name = re.sub(r"[^\w.=-]+", "_", f"{config.method}_" + "_".join(map(str, numbers)))
+    return NamedSampler(name, build_sampler(config, pipeline))
+
+
+def _check_distinct(names: Sequence[str], flag: str) -> None:
+    """Raises ConfigError if two things would share a name in the results."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{flag}: two of them are called {name} in results; give one of them")
 
 
 def build_inputs(
-    config: ConfigDict, request: Request, setup: Setup
+    config: ConfigDict, chosen: EvaluationSet, pipeline: Pipeline
 ) -> tuple[list[tuple[str, Task]], list[str]]:
     """Every picture under every mask, and a line for each that cannot be read.
 
     A picture's random stream is made of its name, so that its results depend neither on the other
     pictures nor on the process.
     """
-    shape = (*setup.shape, setup.channels)
+    shape = (*pipeline.shape, pipeline.channels)
     pictures: dict[str, np.ndarray] = {}
     paths: dict[str, Path] = {}
     skipped: list[str] = []
-    for name, path, read in _sources(request, shape):
+    for name, path, read in _sources(chosen, shape):
         try:
             pictures[name], paths[name] = read(), path
         except ImageError as error:
             skipped.append(str(error))
     for fault in skipped:
-        print(f"skipped: {fault}", file=sys.stderr)
+        tell(f"skipped: {fault}", sys.stderr)
     if not pictures:
         raise ConfigError(f"--data: none of the {len(skipped)} pictures can be read: {skipped[0]}")
-    streams = [zlib.crc32(name.encode()) for name in pictures]
+    streams = [zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in pictures]
     tasks = []
-    for mask in request.masks:
-        known = build_masks(config, mask, list(paths.values()), shape[:2], streams, field="--masks")
-        label = mask if mask in MASKS else Path(mask).stem
+    labels = mask_labels(chosen.masks, MASKS.__contains__)
+    for label, mask in zip(labels, chosen.masks, strict=True):
+        known = read_masks(
+            mask,
+            list(paths.values()),
+            shape[:2],
+            streams,
+            seed=config.seed,
+            invert=config.invert_mask,
+        )
         tasks += [
             (label, Task(name, picture, where, stream))
             for (name, picture), where, stream in zip(pictures.items(), known, streams, strict=True)
@@ -205,51 +221,56 @@ def build_inputs(
     return tasks, skipped
 
 
-def _sources(request: Request, shape: tuple[int, int, int]) -> Iterator[tuple[str, Path, Any]]:
+def _sources(chosen: EvaluationSet, shape: tuple[int, int, int]) -> Iterator[tuple[str, Path, Any]]:
     """Name, file and reader of each picture."""
-    paths = find_paths(request.data)
-    if len(paths) == 1 and paths[0].suffix == ".npz":
-        pictures = read_npz(paths[0], ARRAY_NAMES)[: request.num_pictures]
+    paths = find_paths(chosen.data)
+    if holds_arrays(paths):
+        pictures = read_arrays(paths[0], ARRAY_NAMES)[: chosen.num_pictures]
         for i, picture in enumerate(fitted(pictures, shape)):
             yield f"{i:05d}", Path(f"{i:05d}"), lambda picture=picture: picture
         return
-    files = find_files(request.data)[: request.num_pictures]
-    paths = [Path(file.name) if isinstance(file, Member) else file for file in files]
-    for name, path, file in zip(picture_names(paths), paths, files, strict=True):
+    files = find_files(chosen.data)
+    for mask in chosen.masks:
+        if mask not in MASKS:
+            check_mask_name(mask)
+            kept = {*without_masks([file for file in files if isinstance(file, Path)], mask)}
+            files = [file for file in files if isinstance(file, Member) or file in kept]
+    files = files[: chosen.num_pictures]
+    paths = [file.path if isinstance(file, Member) else file for file in files]
+    for name, path, file in zip(result_names(paths), paths, files, strict=True):
         yield name, path, lambda file=file: read_file(file, shape)
 
 
 def _save_settings(
     config: ConfigDict,
-    request: Request,
-    methods: Sequence[Method],
+    chosen: EvaluationSet,
+    samplers: Sequence[NamedSampler],
     skipped: Sequence[str],
     folder: Folder,
 ) -> None:
     """Writes what was asked for, unless the folder holds pictures of other settings."""
     before = folder.asked()
-    asked = json.loads(config.to_json_best_effort())
+    asked = as_json(config)
     settings = {field: asked[field] for field in BINDING}
     settings["noise"].pop("num_steps")  # the schedules give it
     if before:
         holds = f"{folder.root} holds results"
         refuse_changes(before["settings"], settings, BINDING, holds, "take another --workdir")
-    names = [method.name for method in methods]
+    names = [each.name for each in samplers]
     earlier = [name for name in before.get("methods", []) if name not in names]
     text = json.dumps(
         {
             "settings": settings,
             "methods": [*names, *(name for name in earlier if name != MEAN_PICTURE), MEAN_PICTURE],
-            "data": request.data,
-            "masks": list(request.masks),
-            "schedules": list(request.schedules),
-            "num_samples": config.num_samples,
+            "data": chosen.data,
+            "masks": list(chosen.masks),
+            "num_samples": max(config.num_samples, before.get("num_samples", 0)),  # all are scored
             "skipped": list(skipped),
         },
         indent=2,
     )
-    with workdir_errors(folder.root), replacing(folder.settings) as temporary:
-        temporary.write_text(text + "\n")
+    with workdir_errors(folder.root):
+        write_text(folder.settings, text + "\n")
 
 
 def _save_inputs(tasks: Sequence[tuple[str, Task]], folder: Folder) -> None:
@@ -285,7 +306,7 @@ def _fill_with_mean(tasks: Sequence[tuple[str, Task]], folder: Folder) -> None:
 class Result:
     """A picture to make, and where."""
 
-    method: Method
+    by: NamedSampler
     mask: str
     task: Task
     sample: int
@@ -294,14 +315,14 @@ class Result:
 
 def _results(
     config: ConfigDict,
-    methods: Sequence[Method],
+    samplers: Sequence[NamedSampler],
     tasks: Sequence[tuple[str, Task]],
     folder: Folder,
 ) -> list[Result]:
     """All that was asked for."""
     return [
-        Result(method, mask, task, j, folder.inpainted(method.name, mask, task.name, j))
-        for method in methods
+        Result(by, mask, task, j, folder.inpainted(by.name, mask, task.name, j))
+        for by in samplers
         for mask, task in tasks
         for j in range(config.num_samples)
     ]
@@ -311,56 +332,64 @@ def _sample(
     config: ConfigDict,
     processes: Processes,
     results: Sequence[Result],
-    build: Callable[..., Sampler],
+    pipeline: Pipeline,
+    save_minutes: float,
     folder: Folder,
 ) -> None:
     """Makes this process's share of the pictures that are not there, with a progress bar."""
-    per_method: dict[Method, list[Result]] = {}
+    per_method: dict[NamedSampler, list[Result]] = {}
     for result in results:
-        per_method.setdefault(result.method, []).append(result)
+        per_method.setdefault(result.by, []).append(result)
     # The same whatever is lacking and however many processes: another shape may round differently.
-    batch_size = min(config.batch_size, *map(len, per_method.values()))
-    batches = []
+    size = min(config.batch_size, *map(len, per_method.values()))
+    parts = []
     for several in per_method.values():
         lacking = [result for result in processes.share(several) if not result.path.is_file()]
-        batches += [lacking[i : i + batch_size] for i in range(0, len(lacking), batch_size)]
-    if not batches:
+        parts += [lacking[i : i + size] for i in range(0, len(lacking), size)]
+    if not parts:
         return
-    sampler = build(size=batch_size)
-    calls = sum(batch[0].method.resampling.num_model_calls for batch in batches)
+    batches = pipeline.batches(
+        size, config.seed, snapshots=folder.snapshots, save_minutes=save_minutes
+    )
     log = folder.log(processes.index)
+    calls = sum(part[0].by.sampler.total_calls for part in parts)
     with config_errors("config.model"), CallBar(calls) as bar:
-        for batch in batches:
-            method = batch[0].method
-            jobs = [(result.task, result.sample) for result in batch]
-            asked = dict(zip(jobs, batch, strict=True))
-            for sampled in sampler.run(jobs, method.noise, method.resampling, bar=bar):
-                seconds = sampled.seconds / len(sampled.jobs)
-                for job, picture in zip(sampled.jobs, sampled.pictures, strict=True):
-                    # The line first: a picture that is there has its facts.
-                    append_line(log, _facts(asked[job], config.seed, seconds))
-                    save_image(asked[job].path, picture)
+        for part in parts:
+            sampler = part[0].by.sampler
+            bar.begin(sampler.total_calls)
+            asked = {(result.task, result.sample): result for result in part}
+            with closing(batches.run(list(asked), sampler)) as walk:
+                for progress in walk:
+                    bar.follow(progress)
+                    if progress.sampled is None:
+                        continue
+                    seconds = progress.sampled.seconds / len(progress.sampled.jobs)
+                    for job, picture in zip(
+                        progress.sampled.jobs, progress.sampled.pictures, strict=True
+                    ):
+                        # The line first: a picture that is there has its facts.
+                        append_line(log, _facts(asked[job], config.seed, seconds))
+                        save_image(asked[job].path, picture)
 
 
 def _facts(result: Result, seed: int, seconds: float) -> dict[str, Any]:
     """A line of the log."""
     return {
-        "method": result.method.name,
+        "method": result.by.name,
         "mask": result.mask,
         "picture": result.task.name,
         "sample": result.sample,
         "seed": seed,
-        **result.method.settings,
-        "calls": result.method.resampling.num_model_calls,
+        "calls": whole(result.by.sampler.total_calls),
         "seconds": seconds,
     }
 
 
-def _check_request(request: Request) -> None:
+def _check_set(chosen: EvaluationSet) -> None:
     """What the flags can have wrong."""
-    if not request.data:
+    if not chosen.data:
         raise ConfigError("--data: which pictures? Give a folder, a zip, an npz or a pattern")
-    if not request.masks:
+    if not chosen.masks:
         raise ConfigError(f"--masks: none given; choose of {', '.join(MASKS)}, or give files")
-    if request.num_pictures is not None and request.num_pictures < 1:
-        raise ConfigError(f"--num_pictures: at least 1, not {request.num_pictures}")
+    if chosen.num_pictures is not None and chosen.num_pictures < 1:
+        raise ConfigError(f"--num_pictures: at least 1, not {chosen.num_pictures}")

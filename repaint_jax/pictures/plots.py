@@ -33,23 +33,6 @@ def plot_schedule(plan: ResampleSchedule, path: str | Path) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
-def film_stops(plan: ResampleSchedule, num_frames: int = 120) -> list[int]:
-    """About `num_frames` numbers of calls after which to look at a trajectory.
-
-    Spread evenly, but a trajectory with jumps is caught before and after them: an even spacing
-    could fall into step with the jumps and show a noise level that only ever goes down.
-    """
-    total = plan.num_model_calls
-    if total <= num_frames:
-        return list(range(1, total + 1))
-    tops = np.flatnonzero(plan.t_next >= plan.t) + 1
-    stops = set(np.linspace(1, total, num_frames // 3 + 1).round().astype(int))
-    if tops.size:
-        some = tops[np.linspace(0, tops.size - 1, min(tops.size, num_frames // 3)).astype(int)]
-        stops |= set(some) | set(some - 1)
-    return sorted(int(stop) for stop in stops if stop >= 1)
-
-
 def save_film(
     path: str | Path,
     frames: Sequence[np.ndarray],
@@ -63,7 +46,7 @@ def save_film(
     Args:
         path: the file.
         frames: uint8[H, W, C] each, the trajectory after each of `stops`.
-        stops: numbers of network calls, as by `film_stops`.
+        stops: numbers of network calls, as by `plan.film_stops()`.
         plan: the walk.
         side: the longer side of the enlarged picture, in pixels.
     """

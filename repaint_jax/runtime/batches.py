@@ -6,9 +6,9 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,20 +16,18 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from repaint_jax.denoisers import Denoiser
 from repaint_jax.pictures.images import to_float, to_uint8
-from repaint_jax.pictures.plots import film_stops
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.devices import Sharing
 from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile
-from repaint_jax.schedules import NoiseSchedule
-from repaint_jax.trajectory import trajectory
+from repaint_jax.sampler import Sampler
+from repaint_jax.trajectory import initial_state, trajectory
 
 Item = TypeVar("Item")
 
-_LONGEST_SEGMENT = 10  # network calls between two looks at the clock
+_LONGEST_SEGMENT = 10  # steps between two looks at the clock
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Task:
         name: of its files.
         image: uint8[H, W, C].
         known: bool[H, W], True = known.
-        stream: of its random numbers: sample j has the key `seed` folded with it and with j, and is
+        stream: of its random numbers: sample j has the run's key folded with it and with j, and is
             the same picture whatever else is sampled.
     """
 
@@ -70,22 +68,45 @@ class Sampled:
     seconds: float
 
 
-class CallBar(tqdm):
-    """A progress bar of network calls."""
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far a batch is.
 
-    def __init__(self, calls: int, **options: Any):
-        super().__init__(total=calls, unit="call", desc="compiling", **options)
+    Attributes:
+        calls: call equivalents done of the batch.
+        total: of how many; more when memory forces the batch into parts.
+        resumed: how many of `calls` an earlier run made: they say nothing of this one's speed.
+        jobs: those on their way.
+        x0: f32[N, H, W, C], the clean pictures that were last predicted for them; None before.
+        sampled: those that are done now, if any are.
+    """
 
-    def credit(self, calls: int) -> None:
-        """Counts calls that an earlier run made: they say nothing of this one's speed."""
-        self.initial += calls
-        self.n += calls
-        self.last_print_n += calls
-        self.refresh()
+    calls: float
+    total: float
+    resumed: float = 0.0
+    jobs: Sequence[Job] = ()
+    x0: Any = None
+    sampled: Sampled | None = None
+
+    @property
+    def pictures(self) -> list[np.ndarray]:
+        """Those that are done now, uint8[H, W, C] each."""
+        return self.sampled.pictures if self.sampled else []
+
+    @property
+    def preview(self) -> list[np.ndarray]:
+        """The predicted pictures with the known pixels put down, uint8[H, W, C] each."""
+        if self.x0 is None:
+            return []
+        predicted = to_uint8(np.asarray(self.x0)[: len(self.jobs)])
+        return [
+            np.where(task.known[..., None], task.image, picture)
+            for (task, _), picture in zip(self.jobs, predicted, strict=True)
+        ]
 
 
-class Sampler:
-    """A model on the devices of this process, and how it is asked.
+class Batches:
+    """A model on the devices of this process, which fills pictures batch by batch.
 
     Attributes:
         size: pictures at once; halved when the devices' memory does not hold them.
@@ -97,11 +118,10 @@ class Sampler:
         model: Denoiser,
         *,
         size: int,
-        seed: int,
-        snapshots: Path,
-        save_minutes: float,
-        about: str = "",
-        **options: Any,
+        key: jax.Array,
+        snapshots: Path | None = None,
+        save_minutes: float = 5.0,
+        fingerprint: str = "",
     ):
         """Sends the weights to the devices.
 
@@ -109,77 +129,72 @@ class Sampler:
             model: the noise predictor.
             size: pictures at once. A smaller batch is filled up, so that there is one shape and one
                 compilation.
-            seed: of all random numbers.
-            snapshots: folder for batches in mid-trajectory.
+            key: of all random numbers.
+            snapshots: folder for batches in mid-trajectory; None keeps none.
             save_minutes: how much time a kill may cost.
-            about: tells this model from others, for the snapshots.
-            **options: further arguments of `inpaint`.
+            fingerprint: tells this model from others, for the snapshots.
         """
         self.size = size
         self.compile_seconds = 0.0
-        self._seed, self._options, self._about = seed, options, about
+        self._key, self._fingerprint = key, fingerprint
         self._snapshots, self._save_minutes = snapshots, save_minutes
         self._shared = Sharing.of(model, size)
 
     def run(
         self,
         jobs: Sequence[Job],
-        noise: NoiseSchedule,
-        resampling: ResampleSchedule,
+        sampler: Sampler,
         *,
-        bar: CallBar,
         film: bool = False,
         is_done: Callable[[Job], bool] = lambda job: False,
-    ) -> Iterator[Sampled]:
+    ) -> Generator[Progress, None, None]:
         """Samples a batch, from where it was when an earlier run was killed.
 
         Args:
             jobs: what to sample, all of one shape.
-            noise: the model's schedule, respaced.
-            resampling: the walk.
-            bar: is told of the network calls; its total counts those of these jobs once.
+            sampler: how.
             film: whether to keep the first picture's trajectory.
             is_done: whether a job needs no work.
 
         Yields:
-            The jobs that are done, at once or in parts that fit into memory. A part's snapshot is
-            removed when the next one is asked for: by then its pictures should be on disk.
+            How far it is, after each segment. Pictures that are done come with it, at once or in
+            parts that fit into memory. A part's snapshot is removed when the next progress is asked
+            for: by then its pictures should be on disk.
 
         Raises:
             FloatingPointError: the trajectory left the finite numbers.
             MemoryError: the devices' memory does not hold a single picture.
         """
-        calls, rest, parts, done = resampling.num_model_calls, list(jobs), 1, 0
+        calls, rest = sampler.total_calls, list(jobs)
+        now = Progress(0.0, 0.0)
         while rest:
-            needed = done + math.ceil(len(rest) / self.size)
-            bar.total += (needed - parts) * calls
-            parts = needed
+            now = replace(now, total=now.calls + math.ceil(len(rest) / self.size) * calls)
             part = rest[: self.size]
             if all(map(is_done, part)):
-                bar.credit(calls)
+                now = Progress(now.calls + calls, now.total, now.resumed + calls)
+                yield now
             else:
-                file = self._snapshot_file(part, noise, resampling)
-                look = film and done == 0
-                sampled = self._attempt(part, noise, resampling, file=file, bar=bar, film=look)
-                if sampled is None:
+                file = self._snapshot_file(part, sampler)
+                after = yield from self._attempt(
+                    part, sampler, file, now, film=film and rest == list(jobs)
+                )
+                if after is None:
                     continue
-                yield sampled
                 file.remove()
-            rest, done = rest[len(part) :], done + 1
+                now = after
+            rest = rest[len(part) :]
 
     def _attempt(
         self,
         jobs: Sequence[Job],
-        noise: NoiseSchedule,
-        resampling: ResampleSchedule,
-        *,
-        bar: CallBar,
+        sampler: Sampler,
+        file: SnapshotFile,
+        before: Progress,
         **how: Any,
-    ) -> Sampled | None:
+    ) -> Generator[Progress, None, Progress | None]:
         """`_walk`; or None, and fewer pictures at once from now on, if memory does not hold it."""
-        before = bar.n
         try:
-            return self._walk(jobs, noise, resampling, bar=bar, **how)
+            return (yield from self._walk(jobs, sampler, file, before, **how))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -187,81 +202,89 @@ class Sampler:
             if fewer == 0:
                 raise MemoryError(
                     "the device's memory does not hold a single picture: take a smaller "
-                    "config.model.image_size, config.model.dtype=bfloat16, or a larger device"
+                    "image_size, the dtype bfloat16, or a larger device"
                 ) from error
         # Only here, where the error no longer holds on to the arrays.
-        bar.n = before
         warnings.warn(
             f"{self.size} pictures at once do not fit into memory; going on with {fewer}",
             stacklevel=2,
         )
-        self.size = fewer
-        self._shared = Sharing.of(self._shared.model, fewer)
+        self.size, self._shared = fewer, Sharing.of(self._shared.model, fewer)
         return None
 
     def _walk(
         self,
         jobs: Sequence[Job],
-        noise: NoiseSchedule,
-        resampling: ResampleSchedule,
-        *,
+        sampler: Sampler,
         file: SnapshotFile,
-        bar: CallBar,
+        before: Progress,
+        *,
         film: bool,
-    ) -> Sampled:
+    ) -> Generator[Progress, None, Progress]:
         """The trajectory of at most `size` jobs, or what a snapshot leaves of it."""
-        looks = {*film_stops(resampling)} if film else {}
-        state = file.load() or Snapshot(0, 0.0, np.zeros(0), ())
-        bar.credit(state.calls)
-        earlier, started = state.seconds, time.perf_counter()
-        with compile_clock() as compiling, file.saved_when_interrupted(lambda: state):
-            for calls, x in one_ahead(self._trajectory(jobs, noise, resampling, state)):
-                pictures = np.asarray(x)
-                check_finite(pictures, calls)
-                bar.set_description("sampling", refresh=False)
-                bar.update(calls - state.calls)
+        looks = {*sampler.resampling.film_stops()} if film else set()
+        batch = self._batch(jobs)
+        now = file.load(initial_state(sampler.method, *batch))
+        resumed = before.resumed + sampler.calls[now.steps]
+        earlier, started = now.seconds, time.perf_counter()
+        with compile_clock() as compiling, file.saved_when_interrupted(lambda: now):
+            for steps, state in one_ahead(self._trajectory(batch, sampler, now)):
+                x = np.asarray(state.x)
+                check_finite(x, steps)
                 seconds = earlier + time.perf_counter() - started - sum(compiling)
-                seen = (to_uint8(pictures[0]),) if calls in looks else ()
-                state = Snapshot(calls, seconds, pictures, (*state.film, *seen))
-                file.save_if_due(state)
+                seen = (to_uint8(x[0]),) if steps in looks else ()
+                now = Snapshot(steps, seconds, state, (*now.film, *seen))
+                file.save_if_due(now)
+                calls = before.calls + sampler.calls[steps]
+                yield Progress(calls, before.total, resumed, jobs, state.x0)
         self.compile_seconds += sum(compiling)
-        pictures = to_uint8(state.x[: len(jobs)])
-        return Sampled(jobs, list(pictures), list(state.film), state.seconds)
+        pictures = list(to_uint8(np.asarray(now.state.x)[: len(jobs)]))
+        sampled = Sampled(jobs, pictures, list(now.film), now.seconds)
+        calls = before.calls + sampler.total_calls
+        end = Progress(calls, before.total, resumed, jobs, now.state.x0, sampled)
+        yield end
+        return end
 
-    def _trajectory(
-        self,
-        jobs: Sequence[Job],
-        noise: NoiseSchedule,
-        resampling: ResampleSchedule,
-        start: Snapshot,
-    ) -> Iterator[tuple[int, jax.Array]]:
-        """`trajectory` of a batch that is filled up, spread over the devices."""
+    def _batch(self, jobs: Sequence[Job]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Keys, pictures and masks of a batch that is filled up, spread over the devices."""
         filled = [*jobs, *[jobs[0]] * (self.size - len(jobs))]
         spread = self._shared.spread
-        return trajectory(
-            spread(_keys(self._seed, filled)),
-            self._shared.model,
+        return (
+            spread(_keys(self._key, filled)),
             spread(np.stack([to_float(task.image) for task, _ in filled])),
             spread(np.stack([task.known for task, _ in filled])),
-            noise=noise,
-            resampling=resampling,
-            stops=segment_stops(resampling),
-            resume=(start.calls, spread(start.x)) if start.calls else None,
-            **self._options,
         )
 
-    def _snapshot_file(
-        self, jobs: Sequence[Job], noise: NoiseSchedule, resampling: ResampleSchedule
-    ) -> SnapshotFile:
+    def _trajectory(
+        self, batch: tuple[jax.Array, jax.Array, jax.Array], sampler: Sampler, start: Snapshot
+    ) -> Iterator[tuple[int, Any]]:
+        """What is left of `trajectory`."""
+        keys, images, known = batch
+        return trajectory(
+            keys,
+            self._shared.model,
+            images,
+            known,
+            noise=sampler.noise,
+            resampling=sampler.resampling,
+            method=sampler.method,
+            stops=segment_stops(sampler.resampling),
+            resume=(start.steps, self._shared.spread(start.state)) if start.steps else None,
+        )
+
+    def _snapshot_file(self, jobs: Sequence[Job], sampler: Sampler) -> SnapshotFile:
         """Where these jobs' snapshot lies: its name tells all that the pictures depend on."""
+        if self._snapshots is None:
+            return SnapshotFile(None, self._save_minutes)
         digest = hashlib.blake2b(digest_size=16)
         for task, j in jobs:
             facts = (task.name, task.stream, j, task.image.shape)
             digest.update(repr(facts).encode() + task.image.tobytes() + task.known.tobytes())
+        noise, resampling = sampler.noise, sampler.resampling
         for numbers in (noise.betas, noise.timesteps, resampling.times):
             digest.update(numbers.tobytes())
-        how = (self._about, self._seed, self.size, sorted(self._options.items()))
-        digest.update(repr(how).encode())
+        digest.update(np.asarray(jax.random.key_data(self._key)).tobytes())
+        digest.update(repr((self._fingerprint, self.size, sampler.method)).encode())
         path = self._snapshots / f"{digest.hexdigest()}.safetensors"
         return SnapshotFile(path, self._save_minutes)
 
@@ -280,9 +303,9 @@ def fewer_at_once(size: int, mesh: Mesh) -> int:
 
 
 def segment_stops(resampling: ResampleSchedule) -> list[int]:
-    """Numbers of calls after which the host looks: for the film, the bar and the snapshots."""
+    """Numbers of steps after which the host looks: for the film, the bar and the snapshots."""
     total = resampling.num_model_calls
-    return sorted({*film_stops(resampling), *range(_LONGEST_SEGMENT, total, _LONGEST_SEGMENT)})
+    return sorted({*resampling.film_stops(), *range(_LONGEST_SEGMENT, total, _LONGEST_SEGMENT)})
 
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -294,25 +317,25 @@ def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
     yield from waiting
 
 
-def check_finite(pictures: np.ndarray, calls: int) -> None:
+def check_finite(pictures: np.ndarray, steps: int) -> None:
     """Raises FloatingPointError where a picture is not finite."""
     if not np.isfinite(pictures).all():
         raise FloatingPointError(
-            f"the pictures are no longer finite after {calls} network calls; check that the "
+            f"the pictures are no longer finite after {steps} steps; check that the "
             "noise schedule is that of the model's training and that its weights are sound"
         )
 
 
-def _keys(seed: int, jobs: Sequence[Job]) -> jax.Array:
+def _keys(key: jax.Array, jobs: Sequence[Job]) -> jax.Array:
     streams, samples = np.array([(task.stream, j) for task, j in jobs], np.uint32).T
-    return _folded(np.uint32(seed), streams, samples)
+    return _folded(key, streams, samples)
 
 
 @jax.jit
-def _folded(seed: jax.Array, streams: jax.Array, samples: jax.Array) -> jax.Array:
-    """The seed's key, folded with a picture's stream and a sample's number, for each of them."""
+def _folded(key: jax.Array, streams: jax.Array, samples: jax.Array) -> jax.Array:
+    """The key, folded with a picture's stream and a sample's number, for each of them."""
     fold = jax.vmap(jax.random.fold_in)
-    return fold(jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(streams), samples)
+    return fold(jax.vmap(partial(jax.random.fold_in, key))(streams), samples)
 
 
 @contextmanager

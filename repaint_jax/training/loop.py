@@ -14,13 +14,13 @@ from repaint_jax.training.data import Stream
 from repaint_jax.training.step import Metrics, Trainer, TrainState
 from repaint_jax.training.watch import Watch
 
-__all__ = ["Rhythm", "check_metrics", "train"]
+__all__ = ["Intervals", "check_metrics", "train"]
 
 DIVERGED = 2.0  # mean squared error of the noise; predicting none at all has 1
 
 
 @dataclass(frozen=True)
-class Rhythm:
+class Intervals:
     """How often something happens, in updates.
 
     Attributes:
@@ -39,7 +39,7 @@ def train(
     state: TrainState,
     pictures: np.ndarray | Stream,
     *,
-    rhythm: Rhythm,
+    intervals: Intervals,
     checkpoints: Checkpoints,
     watch: Watch,
     on_checkpoint: Callable[[TrainState], None],
@@ -51,7 +51,7 @@ def train(
         trainer: the updates.
         state: where to start.
         pictures: uint8[N, H, W, C], or a stream of them.
-        rhythm: how often something happens.
+        intervals: how often something happens.
         checkpoints: where states are kept.
         watch: what is told the metrics.
         on_checkpoint: called with a state that has just been saved, the last one included.
@@ -65,16 +65,16 @@ def train(
     done = int(state.step)
     feed = _feed(trainer, pictures, done)
     while done < settings.num_steps:
-        length = min(rhythm.log_every - done % rhythm.log_every, settings.num_steps - done)
+        length = min(intervals.log_every - done % intervals.log_every, settings.num_steps - done)
         state, metrics = _round(trainer, state, feed, length, watch)
         done += length
         check_metrics(metrics, done, settings.optimizer.warmup_steps, checkpoints.latest)
         watch.line(done, metrics)
         last = done == settings.num_steps
-        if last or done % rhythm.checkpoint_every == 0:
+        if last or done % intervals.checkpoint_every == 0:
             checkpoints.save(state)
             on_checkpoint(state)
-        if last or done % rhythm.sample_every == 0:
+        if last or done % intervals.sample_every == 0:
             on_sample(state)
         watch.skip_time()
     return state

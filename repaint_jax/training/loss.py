@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repaint_jax.denoisers import Denoiser, Reverse, reverse_distribution, split_output
+from repaint_jax.denoisers import Denoiser, Reverse, posterior, predict_x0, split_output
 from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["Forward", "Loss", "gaussian_kl", "noise_loss"]
@@ -93,10 +93,10 @@ def variance_bound(
         at: the numbers of the steps, [B, 1, 1, 1] each.
         counts: bool[B], which pictures count.
     """
-    frozen = jnp.concatenate([jax.lax.stop_gradient(predicted), learned], -1)
+    frozen = jax.lax.stop_gradient(predicted)
     # The posterior q(x_{t-1} | x_t, x_0) is the step of a model that knows the noise.
-    true = reverse_distribution(eps, x, at, clip=False, variance="fixed_small")
-    ours = reverse_distribution(frozen, x, at, clip=False, variance="fixed_small")
+    true = posterior(predict_x0(x, eps, at, False), x, at, None, "fixed_small")
+    ours = posterior(predict_x0(x, frozen, at, False), x, at, learned, "fixed_small")
     bits = gaussian_kl(*true, *ours) / np.log(2)
     return jnp.mean(jnp.where(counts[:, None, None, None], bits, 0.0))
 

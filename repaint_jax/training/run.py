@@ -13,14 +13,25 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from repaint_jax.checkpoints import save
+from repaint_jax.config import (
+    TRAINING,
+    argument_errors,
+    as_json,
+    check_fields,
+    config_errors,
+    refuse_changes,
+)
+from repaint_jax.errors import ConfigError
+from repaint_jax.loading import named_noise
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
-from repaint_jax.pipeline import ConfigError, build_noise, config_errors, refuse_changes
-from repaint_jax.runtime.files import replacing
+from repaint_jax.runtime.files import write_text
+from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
-from repaint_jax.training.loop import Rhythm, train
+from repaint_jax.training.loop import Intervals, train
 from repaint_jax.training.previews import Previews
 from repaint_jax.training.step import Optimizer, Settings, Trainer, TrainState
 from repaint_jax.training.watch import Watch
@@ -44,8 +55,10 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     Raises:
         ConfigError, OSError: one line that says what to mend.
     """
-    rhythm = build_rhythm(config)
-    noise = build_noise(config.noise.kind, config.noise.num_train_steps)
+    check_fields(config, TRAINING)
+    intervals = build_intervals(config)
+    with argument_errors():
+        noise = named_noise(config.noise.kind, config.noise.num_train_steps)
     settings = build_settings(config)
     model = build_network(config)
     _check_resumed(config, workdir)
@@ -56,8 +69,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     state = trainer.init()
     checkpoints.check_room(state)
     state = checkpoints.restore(state)
-    with replacing(workdir / "config.json") as temporary:
-        temporary.write_text(config.to_json_best_effort(indent=2) + "\n")
+    write_text(workdir / "config.json", config.to_json_best_effort(indent=2) + "\n")
     watch = Watch(
         workdir,
         done=int(state.step),
@@ -71,7 +83,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
             trainer,
             state,
             data.train,
-            rhythm=rhythm,
+            intervals=intervals,
             checkpoints=checkpoints,
             watch=watch,
             on_checkpoint=outputs.save_average,
@@ -109,7 +121,7 @@ class Outputs:
         """Writes both weights, also where the run had been killed just before."""
         self._save("ema", state.ema)
         self._save("final", state.params)
-        print(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
+        tell(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
 
     def _save(self, name: str, params: Any) -> None:
         save(self.workdir / f"{name}.safetensors", self.trainer.model(params), **self.about)
@@ -142,9 +154,6 @@ def build_network(config: ConfigDict) -> UNet:
 
 def build_settings(config: ConfigDict) -> Settings:
     """How to train, as the top level and the section `optimizer` say."""
-    for field in ("num_steps", "batch_size", "micro_batches"):
-        _at_least(1, config, field)
-    _at_least(0, config, "num_validation")
     # Cores of a CPU share what they can; a GPU that idles is a mistake.
     devices = 1 if jax.default_backend() == "cpu" else jax.local_device_count()
     if config.batch_size % (devices * config.micro_batches):
@@ -153,8 +162,6 @@ def build_settings(config: ConfigDict) -> Settings:
             f"(here {devices}) times micro_batches ({config.micro_batches}); take a multiple of "
             f"{devices * config.micro_batches}"
         )
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"config.seed: from 0 to {2**32 - 1}, not {config.seed}")
     if not 0 <= config.ema < 1:
         raise ConfigError(f"config.ema: at least 0 and below 1, not {config.ema}")
     return Settings(
@@ -174,23 +181,18 @@ def build_optimizer(config: ConfigDict) -> Optimizer:
     for field in ("learning_rate", "clip_norm"):
         if not config[field] > 0:
             raise ConfigError(f"config.optimizer.{field}: above 0, not {config[field]}")
-    for field in ("warmup_steps", "decay_fraction", "weight_decay"):
-        if config[field] < 0:
-            raise ConfigError(f"config.optimizer.{field}: at least 0, not {config[field]}")
     return Optimizer(**config)
 
 
-def build_rhythm(config: ConfigDict) -> Rhythm:
+def build_intervals(config: ConfigDict) -> Intervals:
     """How often to log, checkpoint and sample."""
-    _at_least(1, config, "log_every")
     for field in ("checkpoint_every", "sample_every"):
-        _at_least(1, config, field)
         if config[field] % config.log_every:
             raise ConfigError(
                 f"config.{field}: a multiple of config.log_every, which is {config.log_every}; "
                 f"not {config[field]}"
             )
-    return Rhythm(config.log_every, config.checkpoint_every, config.sample_every)
+    return Intervals(config.log_every, config.checkpoint_every, config.sample_every)
 
 
 def build_data(config: ConfigDict) -> Data:
@@ -223,7 +225,7 @@ def build_previews(config: ConfigDict, noise: NoiseSchedule, data: Data) -> Prev
 def _about(config: ConfigDict) -> dict[str, Any]:
     """What belongs to the weights."""
     settings = ("num_steps", "batch_size", "seed", "flip", "ema", "optimizer")
-    training = json.loads(config.to_json_best_effort())
+    training = as_json(config)
     return {
         "image_size": config.image_size,
         "noise": config.noise.to_dict(),
@@ -236,14 +238,10 @@ def _about(config: ConfigDict) -> dict[str, Any]:
 
 def _check_resumed(config: ConfigDict, workdir: Path) -> None:
     """Refuses to go on with a run of another configuration."""
+    refuse_other_kinds(workdir, "training run")
     path = workdir / "config.json"
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text()), json.loads(config.to_json_best_effort())
+    before, now = json.loads(path.read_text(encoding="utf-8")), as_json(config)
     fields = sorted({*before, *now} - {*CHANGEABLE})
     refuse_changes(before, now, fields, f"{workdir} holds a run", "take another --workdir")
-
-
-def _at_least(least: int, config: ConfigDict, field: str) -> None:
-    if config[field] < least:
-        raise ConfigError(f"config.{field}: at least {least}, not {config[field]}")

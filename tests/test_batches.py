@@ -4,26 +4,29 @@ import io
 import resource
 import signal
 import time
+from contextlib import closing
 
 import jax
 import numpy as np
 import pytest
 
-from repaint_jax import NoiseSchedule, ResampleSchedule
-from repaint_jax.runtime import batches as sampling
+from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule, Sampler
+from repaint_jax.methods import State
+from repaint_jax.runtime import batches
 from repaint_jax.runtime.batches import (
-    CallBar,
-    Sampler,
+    Batches,
     Task,
     fewer_at_once,
     one_ahead,
     segment_stops,
 )
+from repaint_jax.runtime.progress import CallBar
 from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile
 
 SIDE = 8
 NOISE = NoiseSchedule.linear(1000).respace(30)
 PLAN = ResampleSchedule.create(30, jump_length=5, num_resamples=3)
+SAMPLER = Sampler(NOISE, PLAN)
 
 
 def model(x, t):
@@ -42,11 +45,11 @@ JOBS = [(task, 0) for task in tasks(5)]
 
 @pytest.fixture
 def new(tmp_path):
-    """Makes samplers that save after each segment."""
+    """Makes batches that are saved after each segment."""
 
-    def make(size=5, save_minutes=0.0, **more):
-        settings = {"seed": 0, "snapshots": tmp_path, "save_minutes": save_minutes, **more}
-        return Sampler(model, size=size, **settings)
+    def make(size=5, save_minutes=0.0, seed=0, **more):
+        settings = {"snapshots": tmp_path, "save_minutes": save_minutes, **more}
+        return Batches(model, size=size, key=jax.random.key(seed), **settings)
 
     return make
 
@@ -55,10 +58,15 @@ def silent_bar(batches=1):
     return CallBar(batches * PLAN.num_model_calls, file=io.StringIO())
 
 
-def run(sampler, jobs=JOBS, bar=None, **more):
-    """All pictures by task and sample, and what was yielded."""
+def run(made, jobs=JOBS, bar=None, **more):
+    """All pictures by task and sample, and the parts in which they came."""
     bar = silent_bar() if bar is None else bar
-    parts = list(sampler.run(jobs, NOISE, PLAN, bar=bar, **more))
+    bar.begin(PLAN.num_model_calls)
+    parts = []
+    with closing(made.run(jobs, SAMPLER, **more)) as walk:
+        for progress in walk:
+            bar.follow(progress)
+            parts += [progress.sampled] if progress.sampled else []
     pictures = {
         (task.name, j): picture
         for part in parts
@@ -93,27 +101,27 @@ def test_a_stopped_batch_goes_on_at_its_last_snapshot_to_the_same_pictures(
     with pytest.raises(error):
         run(new(save_minutes=minutes), bar=Stopped(40, error), film=True)
     starts = []
-    original = sampling.trajectory
+    original = batches.trajectory
 
     def watched(*arguments, resume, **more):
         starts.append(resume[0])
         return original(*arguments, resume=resume, **more)
 
-    monkeypatch.setattr(sampling, "trajectory", watched)
+    monkeypatch.setattr(batches, "trajectory", watched)
     bar = silent_bar()
     again, (resumed,) = run(new(save_minutes=minutes), bar=bar, film=True)
     assert same(whole, again)
-    # The last look before call 40 is what was saved.
-    assert starts == [max(stop for stop in segment_stops(PLAN) if stop < 40)]
+    # The look at step 40 is what was saved.
+    assert starts == [max(stop for stop in segment_stops(PLAN) if stop <= 40)]
     assert bar.n == bar.total == PLAN.num_model_calls
     assert len(resumed.film) == len(sampled.film)
     assert all(map(np.array_equal, resumed.film, sampled.film))
 
 
 def test_snapshots_are_removed_when_the_pictures_are_saved(new, tmp_path):
-    sampler = new()
-    walk = sampler.run(JOBS, NOISE, PLAN, bar=silent_bar())
-    next(walk)
+    walk = new().run(JOBS, SAMPLER)
+    while next(walk).sampled is None:
+        pass
     assert len(list(tmp_path.iterdir())) == 1  # the consumer may still be killed
     assert list(walk) == []
     assert list(tmp_path.iterdir()) == []
@@ -121,39 +129,41 @@ def test_snapshots_are_removed_when_the_pictures_are_saved(new, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"about": "other weights"}, {"eta": 0.5}, {"size": 6}],
+    [{"seed": 1}, {"fingerprint": "other weights"}, {"size": 6}],
     ids=lambda change: next(iter(change)),
 )
 def test_a_snapshot_of_other_settings_is_not_gone_on_with(new, tmp_path, change):
-    sampler = new()
-    name = sampler._snapshot_file(JOBS, NOISE, PLAN).path
-    assert name == new()._snapshot_file(JOBS, NOISE, PLAN).path
-    assert name != new(**change)._snapshot_file(JOBS, NOISE, PLAN).path
+    name = new()._snapshot_file(JOBS, SAMPLER).path
+    assert name == new()._snapshot_file(JOBS, Sampler(NOISE, PLAN)).path
+    assert name != new(**change)._snapshot_file(JOBS, SAMPLER).path
     others = (
-        (JOBS[:4], NOISE, PLAN),
-        ([(JOBS[0][0], 1), *JOBS[1:]], NOISE, PLAN),
-        (JOBS, NOISE, ResampleSchedule.create(30, 5, 2)),
-        (JOBS, NoiseSchedule.cosine(1000).respace(30), PLAN),
-        ([(Task("0", 255 - JOBS[0][0].image, JOBS[0][0].known, 0), 0), *JOBS[1:]], NOISE, PLAN),
-        ([(Task("0", JOBS[0][0].image, ~JOBS[0][0].known, 0), 0), *JOBS[1:]], NOISE, PLAN),
+        (JOBS[:4], SAMPLER),
+        ([(JOBS[0][0], 1), *JOBS[1:]], SAMPLER),
+        (JOBS, Sampler(NOISE, ResampleSchedule.create(30, 5, 2))),
+        (JOBS, Sampler(NoiseSchedule.cosine(1000).respace(30), PLAN)),
+        (JOBS, Sampler(NOISE, PLAN, RePaint(eta=0.5))),
+        ([(Task("0", 255 - JOBS[0][0].image, JOBS[0][0].known, 0), 0), *JOBS[1:]], SAMPLER),
+        ([(Task("0", JOBS[0][0].image, ~JOBS[0][0].known, 0), 0), *JOBS[1:]], SAMPLER),
     )
-    names = {sampler._snapshot_file(*other).path for other in others}
+    names = {new()._snapshot_file(*other).path for other in others}
     assert len(names - {name}) == len(others)
 
 
 def test_a_snapshot_comes_back_as_it_was(tmp_path):
     x = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
+    state = State(x, -x)
+    like = jax.eval_shape(lambda: State(x, x))
     film = tuple(np.arange(3 * 48, dtype=np.uint8).reshape(3, 4, 4, 3))
     for frames in (film, ()):
         file = SnapshotFile(tmp_path / "a.safetensors", 0.0)
-        file.save_if_due(Snapshot(7, 1.25, x, frames))
-        back = file.load()
-        assert (back.calls, back.seconds) == (7, 1.25)
-        assert np.array_equal(back.x, x)
+        file.save_if_due(Snapshot(7, 1.25, state, frames))
+        back = file.load(like)
+        assert (back.steps, back.seconds) == (7, 1.25)
+        assert all(map(np.array_equal, back.state, state))
         assert len(back.film) == len(frames)
         assert all(map(np.array_equal, back.film, frames))
     file.remove()
-    assert file.load() is None
+    assert file.load(like).steps == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,19 +172,18 @@ def test_snapshots_are_as_rare_as_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     file = SnapshotFile(tmp_path / "a.safetensors", minutes=5)
     saved = []
-    for calls in range(1, 16):
+    for steps in range(1, 16):
         clock[0] += 59.9
-        file.save_if_due(Snapshot(calls, 0.0, np.zeros((1, 2, 2, 3)), ()))
-        found = file.load()
-        saved.append(found.calls if found else 0)
-    # 59.9 seconds a call: due after 6 calls, 359 seconds.
+        file.save_if_due(Snapshot(steps, 0.0, np.zeros((1, 2, 2, 3)), ()))
+        saved.append(file.load(np.zeros(())).steps)
+    # 59.9 seconds a step: due after 6 steps, 359 seconds.
     assert saved == [0] * 5 + [6] * 6 + [12] * 4
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors", b"\xff" * 100], ids=len)
 def test_a_snapshot_that_cannot_be_read_starts_its_batch_anew(new, content):
     whole, _ = run(new())
-    file = new()._snapshot_file(JOBS, NOISE, PLAN)
+    file = new()._snapshot_file(JOBS, SAMPLER)
     file.path.write_bytes(content)
     with pytest.warns(UserWarning, match="cannot be read .*; starting anew"):
         again, _ = run(new())
@@ -203,7 +212,7 @@ def test_a_disk_without_room_for_snapshots_ends_no_run(new, tmp_path):
 def little_memory(monkeypatch):
     """A device that holds two pictures and no more."""
     tried = []
-    original = sampling.trajectory
+    original = batches.trajectory
 
     def trajectory(keys, *arguments, **more):
         tried.append(len(keys))
@@ -211,20 +220,20 @@ def little_memory(monkeypatch):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")
         return original(keys, *arguments, **more)
 
-    monkeypatch.setattr(sampling, "trajectory", trajectory)
+    monkeypatch.setattr(batches, "trajectory", trajectory)
     return tried
 
 
 def test_batches_that_do_not_fit_into_memory_are_split(new, little_memory):
     bar = silent_bar(2)
-    sampler = new(size=5)
+    made = new(size=5)
     with pytest.warns(UserWarning, match="5 pictures at once do not fit .* going on with 2"):
-        pictures, parts = run(sampler, bar=bar, film=True)
+        pictures, parts = run(made, bar=bar, film=True)
     assert [len(part.jobs) for part in parts] == [2, 2, 1]
     assert [bool(part.film) for part in parts] == [True, False, False]
     assert little_memory == [5, 2, 2, 2]
     # A later batch is split at once.
-    _, parts = run(sampler, jobs=[(task, 1) for task, _ in JOBS], bar=bar)
+    _, parts = run(made, jobs=[(task, 1) for task, _ in JOBS], bar=bar)
     assert [len(part.jobs) for part in parts] == [2, 2, 1]
     assert little_memory[4:] == [2, 2, 2]
     assert bar.n == bar.total == 6 * PLAN.num_model_calls
@@ -246,7 +255,7 @@ def test_a_picture_that_does_not_fit_alone_is_an_error_that_helps(new, monkeypat
     def full(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(sampling, "trajectory", full)
+    monkeypatch.setattr(batches, "trajectory", full)
     with pytest.raises(MemoryError, match="not hold a single picture: take a smaller"):
         run(new(size=1), jobs=JOBS[:1])
 
@@ -255,7 +264,7 @@ def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(new, monk
     def broken(*_, **__):
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    monkeypatch.setattr(sampling, "trajectory", broken)
+    monkeypatch.setattr(batches, "trajectory", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="broken"):
         run(new())
 

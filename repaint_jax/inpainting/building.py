@@ -1,0 +1,55 @@
+"""From a configuration for sampling to a pipeline and a sampler."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from repaint_jax.config import argument_errors
+from repaint_jax.errors import ConfigError
+from repaint_jax.inpainting.naming import named_method
+from repaint_jax.loading import load_pipeline
+from repaint_jax.pipeline import Pipeline
+from repaint_jax.runtime.files import expanded
+from repaint_jax.sampler import Sampler
+
+
+def build_pipeline(config: ConfigDict) -> Pipeline:
+    """The model of a configuration, its class settled."""
+    model = config.model
+    if not model.path:
+        raise ConfigError("config.model.path: no checkpoint is given; set --config.model.path=FILE")
+    for field in ("path", "classifier_path"):
+        _check_source(model, field)
+    with argument_errors():
+        return load_pipeline(
+            model.path,
+            dtype=model.dtype,
+            image_size=model.image_size,
+            noise_kind=config.noise.kind,
+            num_train_steps=config.noise.num_train_steps,
+            class_label=model.class_label,
+            classifier=model.classifier_path,
+            guidance_scale=model.guidance_scale,
+            num_heads=model.num_heads,
+            num_head_channels=model.num_head_channels,
+            use_new_attention_order=model.use_new_attention_order,
+        )
+
+
+def _check_source(model: ConfigDict, field: str) -> None:
+    """Tells where to get a file that is not there, if the configuration knows."""
+    name, source = model[field], model[field.replace("path", "source")]
+    if name and source and not expanded(name).exists():
+        raise ConfigError(
+            f"config.model.{field}: there is no file {expanded(name)}; put {source} there, or say "
+            f"where it is with --config.model.{field}=FILE"
+        )
+
+
+def build_sampler(config: ConfigDict, pipeline: Pipeline) -> Sampler:
+    """The method and the walk of a configuration."""
+    with argument_errors():
+        method = named_method(
+            config.method, clip_denoised=pipeline.clip_denoised, variance=pipeline.variance
+        )
+        return pipeline.sampler(method, num_steps=config.noise.num_steps, **config.resampling)

@@ -1,0 +1,162 @@
+"""What a method is: how a noisy picture moves one step along a walk, given what is known of it.
+
+A method is a frozen pytree (`@method` makes one of a class): its numbers are traced, so that other
+ones compile nothing anew; fields made by `static` are part of the program. It has
+
+    tabulate(noise, resampling)                 the numbers of every step, on the host, in float64
+    init(key, observation)                      the state in which the walk begins
+    step(model, state, observation, at, key)    the state after one step, for one picture
+    cost(resampling)                            what each step costs, in call equivalents
+    clip_denoised                               whether predictions are clipped to [-1, 1]
+
+The trajectory scans over `step` and knows nothing else of a method. It owns the keys, and at the
+end puts the known pixels down, whatever the method did with them.
+
+`Level` has the numbers that most methods need, and the moves that most are made of: `predict`,
+`toward` and `renoise`. The letters of a step from level t down to t - 1 are
+
+    x_t = a x_0 + s eps,    a = sqrt(ac_t),  s = sqrt(1 - ac_t);    a', s' those of t - 1.
+
+Where the walk goes up again, a step ends with the noise that leads from t - 1 to its next level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from repaint_jax.denoisers import Denoiser, split_output
+from repaint_jax.resampling import ResampleSchedule
+from repaint_jax.schedules import NoiseSchedule
+
+__all__ = ["Level", "Method", "Observation", "State", "method", "static"]
+
+# What a derivative of the network costs in forward calls: a call with a vector-Jacobian product of
+# it, and each further product with the Jacobian there.
+GRADIENT_COST = 3.0
+PRODUCT_COST = 2.0
+
+Class = TypeVar("Class", bound=type)
+
+
+class Observation(NamedTuple):
+    """What is known of one picture.
+
+    Attributes:
+        image: f32[H, W, C] in [-1, 1]; what lies in the hole does not matter.
+        known: bool[H, W, 1], True where the picture is kept.
+    """
+
+    image: jax.Array
+    known: jax.Array
+
+    def put_down(self, x: jax.Array) -> jax.Array:
+        """A picture with the known pixels as they are, f32[H, W, C]."""
+        return jnp.where(self.known, self.image, x)
+
+
+class State(NamedTuple):
+    """What the scan carries from step to step, for one picture.
+
+    A method that carries more has a NamedTuple of its own whose first two fields are these.
+
+    Attributes:
+        x: f32[H, W, C], the noisy picture; the result after the last step.
+        x0: f32[H, W, C], the clean picture that the last step predicted, to look at.
+    """
+
+    x: jax.Array
+    x0: jax.Array
+
+    @classmethod
+    def noise(cls, key: jax.Array, observation: Observation) -> State:
+        """x_T ~ N(0, I), and nothing predicted yet."""
+        x = jax.random.normal(key, observation.image.shape)
+        return cls(x, jnp.zeros_like(x))
+
+
+class Method(Protocol):
+    """A sampler of pictures given their known pixels; `repaint_jax.methods` lists those here."""
+
+    @property
+    def clip_denoised(self) -> bool:
+        """Whether predicted clean pictures are clipped to [-1, 1], as data of pictures lie."""
+        ...
+
+    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Any:
+        """The numbers of the N steps of a walk: a pytree of arrays [N, ...], cast once."""
+        ...
+
+    def init(self, key: jax.Array, observation: Observation) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(
+        self, model: Denoiser, state: Any, observation: Observation, at: Any, key: jax.Array
+    ) -> Any:
+        """The state after a step, of which `at` are the numbers: a row of `tabulate`."""
+        ...
+
+    def cost(self, resampling: ResampleSchedule) -> np.ndarray:
+        """float[N], network calls of each step; what a gradient adds counts as calls, too."""
+        ...
+
+
+def static(*, default: Any) -> Any:
+    """A field that is part of the compiled program, such as a choice or a count."""
+    return field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, field))
+def method(cls: Class) -> Class:
+    """Makes a frozen dataclass and a pytree of a class."""
+    frozen: Any = dataclass(frozen=True)(cls)
+    jax.tree_util.register_dataclass(frozen)
+    return frozen
+
+
+class Level(NamedTuple):
+    """The numbers of one step from level t, or of N steps as arrays [N]."""
+
+    time: Any  # int32, what the network is told of t
+    signal: Any  # a
+    sigma: Any  # s
+    next_signal: Any  # a'
+    next_sigma: Any  # s'
+    jump_signal: Any  # sqrt of the share of x_{t-1} that the jump leaves: 1 without one
+    jump_sigma: Any  # of the noise that it adds: 0 without one
+
+    @classmethod
+    def of(cls, noise: NoiseSchedule, resampling: ResampleSchedule) -> Self:
+        """All steps of a walk, computed in float64 and cast once."""
+        ac = noise.alpha_cumprod_at(resampling.t)
+        after = noise.alpha_cumprod_at(resampling.t - 1)
+        left = noise.alpha_cumprod_at(resampling.t_next) / after
+        numbers = (ac, 1 - ac, after, 1 - after, left, 1 - left)
+        return cls(
+            noise.timesteps[resampling.t].astype(np.int32),
+            *(np.sqrt(number).astype(np.float32) for number in numbers),
+        )
+
+    def predict(
+        self, model: Denoiser, x: jax.Array, *, clip: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """x_0 and the noise in x as the model has it, f32[H, W, C] each; one network call."""
+        eps, _ = split_output(model(x[None], jnp.asarray(self.time)[None]), x[None])
+        x0 = (x - self.sigma * eps[0]) / self.signal
+        return (jnp.clip(x0, -1, 1) if clip else x0), eps[0]
+
+    def toward(
+        self, x0: jax.Array, eps: jax.Array, z: jax.Array, eta: jax.Array | float = 0.0
+    ) -> jax.Array:
+        """x_{t-1} = a' x_0 + s' (sqrt(1 - eta^2) eps + eta z): eta^2 of the noise is fresh."""
+        eta = jnp.asarray(eta, x0.dtype)
+        return self.next_signal * x0 + self.next_sigma * (jnp.sqrt(1 - eta**2) * eps + eta * z)
+
+    def renoise(self, x: jax.Array, z: jax.Array) -> jax.Array:
+        """From x_{t-1} up to the level where the walk goes on."""
+        return self.jump_signal * x + self.jump_sigma * z
