@@ -34,13 +34,13 @@ finally:
 # The script, up to where it would sample.
 UP_TO_SAMPLING = """
 import runpy, sys
-import repaint_jax.inpainting.run
+from repaint_jax.pipeline import Pipeline
 
 def sample(*_, **__):
     print(*sys.modules)
     sys.exit()
 
-repaint_jax.inpainting.run.Sampler = sample
+Pipeline.batches = sample
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -23,7 +23,7 @@ from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.results import Results
 from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.runtime import batches as sampling
-from repaint_jax.runtime.batches import Sampler
+from repaint_jax.runtime.batches import Batches
 from repaint_jax.runtime.processes import Processes
 
 SIDE = 16
@@ -165,9 +165,9 @@ def test_finished_batches_are_not_sampled_again(config, unfinished, tmp_path, mo
     done = outputs(unfinished / "inpainted")
     assert len(done) == 3
     batches = []
-    walk = Sampler._walk
+    walk = Batches._walk
     monkeypatch.setattr(
-        Sampler, "_walk", lambda *a, **k: batches.append(len(a[1])) or walk(*a, **k)
+        Batches, "_walk", lambda *a, **k: batches.append(len(a[1])) or walk(*a, **k)
     )
     run_inpainting(config, unfinished)
     assert batches == [1]

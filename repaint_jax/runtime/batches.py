@@ -28,6 +28,7 @@ from repaint_jax.trajectory import initial_state, trajectory
 Item = TypeVar("Item")
 
 _LONGEST_SEGMENT = 10  # steps between two looks at the clock
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # what XLA says of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +197,7 @@ class Batches:
         try:
             return (yield from self._walk(jobs, sampler, file, before, **how))
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
             fewer = fewer_at_once(self.size, self._shared.mesh)
             if fewer == 0:
