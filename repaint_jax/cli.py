@@ -9,13 +9,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
+from repaint_jax.config import SAMPLING, Fields, meanings
 from repaint_jax.errors import (
     ArgumentError,
     ConfigError,
@@ -47,6 +49,7 @@ def launch(
     without_config: Callable[[Path], None] | None = None,
     flags_of: Mapping[str, str] = FLAGS,
     place: str = "out/{}",
+    fields: Fields = SAMPLING,
 ) -> None:
     """Runs `command(config, workdir)` with the flags --config and --workdir.
 
@@ -55,13 +58,13 @@ def launch(
         without_config: what to do when there is --workdir alone, if that makes sense.
         flags_of: which flag is the Python argument that an error or a warning names.
         place: the default of --workdir, of the configuration's name.
+        fields: of the configuration, for --help.
     """
     config_flags.DEFINE_config_file(
         "config",
         None,
         "Configuration file, such as configs/celeba.py. Any field can be overridden: "
-        "--config.mask=expand --config.resampling.num_resamples=10. The file's header tells what "
-        "the fields mean.",
+        "--config.mask=expand --config.resampling.num_resamples=10. The fields are listed above.",
     )
     default = place.format("<config name>")
     flags.DEFINE_string("workdir", None, f"Folder for the results; default {default}.")
@@ -69,12 +72,7 @@ def launch(
 
     def main(argv: Sequence[str]) -> None:
         del argv
-        logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
-        gc.freeze()  # modules stay, so let them not be searched for garbage again and again
-        one_device_a_core()
-        # A cluster that takes the machine away says so by this signal: it is as good as Ctrl-C.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        keep_compiled()
+        _prepare()
         config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
         workdir = workdir and expanded(workdir)
         try:
@@ -88,7 +86,7 @@ def launch(
                     "which configuration? Give --config=configs/celeba.py or another file"
                 )
         except USER_ERRORS as error:
-            sys.exit(f"error: {_told(error)}{_flag(error, flags_of)}")
+            sys.exit(f"error: {_message(error)}{_flag(error, flags_of)}")
         except (AssertionError, RuntimeError):
             if fault := platform_fault():
                 sys.exit(f"error: {fault}")
@@ -97,8 +95,18 @@ def launch(
             tell(f"\nstopped; the same command goes on from {workdir}", sys.stderr)
             sys.exit(130)
 
-    warnings.formatwarning = lambda w, *_, **__: f"warning: {_told(w)}{_flag(w, flags_of)}\n"
-    app.run(main, flags_parser=_parse)
+    warnings.formatwarning = lambda w, *_, **__: f"warning: {_message(w)}{_flag(w, flags_of)}\n"
+    app.run(main, flags_parser=partial(_parse, fields=fields))
+
+
+def _prepare() -> None:
+    """Settings of the process."""
+    logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
+    gc.freeze()  # modules stay, so let them not be searched for garbage again and again
+    one_device_a_core()
+    # A cluster that takes the machine away says so by this signal: it is as good as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keep_compiled()
 
 
 def define_sampling_flags() -> None:
@@ -169,10 +177,16 @@ def _config_file() -> Path:
     return Path(config_flags.get_config_filename(flags.FLAGS["config"]))
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], fields: Fields) -> list[str]:
     """Parses flags; unlike absl it ends a misspelt config field or file in one line, too."""
     if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
-        return app.parse_flags_with_usage(list(argv))  # prints and exits
+        script = sys.modules["__main__"]
+        wrapped = (flags.text_wrap(line, None, "    ", "  ") for line in meanings(fields))
+        head = [script.__doc__ or "", "Fields of a configuration:"]
+        script.__doc__ = "\n".join([*head, *wrapped, ""])
+        with suppress(BrokenPipeError):  # the reader has seen enough
+            app.parse_flags_with_usage(list(argv))  # prints and exits
+        sys.exit()
     argv = list(argv)
     for i, flag in enumerate(argv):  # the file is read before anybody else could expand its name
         if name := re.match(r"(--?config=)(.*)", flag, re.DOTALL):
@@ -198,7 +212,7 @@ def _flag(fault: object, flags_of: Mapping[str, str]) -> str:
     return f" (here {'='.join([flags_of[argument], *value])})" if argument in flags_of else ""
 
 
-def _told(error: Warning | Exception | str) -> str:
+def _message(error: Warning | Exception | str) -> str:
     """The message in one line; of the system's own errors the part that helps."""
     if not isinstance(error, OSError) or error.strerror is None:
         return " ".join(str(error).split())

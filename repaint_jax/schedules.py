@@ -155,11 +155,6 @@ class NoiseSchedule:
         betas.setflags(write=False)
         return NoiseSchedule(betas, self.timesteps[keep], self.num_train_steps)
 
-    def diffuse(self, x0: Array, t: int, noise: Array) -> Array:
-        """x_t drawn from q(x_t | x_0), given standard normal `noise` of x0's shape."""
-        ac = float(self.alpha_cumprod_at(t))
-        return ac**0.5 * x0 + (1 - ac) ** 0.5 * noise
-
 
 def check_end(noise: NoiseSchedule) -> None:
     """Warns of a schedule whose last level is far from the pure noise that sampling starts from.

@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from repaint_jax.cli import launch
+from repaint_jax.config import TRAINING
 from repaint_jax.runtime.workdirs import held
 from repaint_jax.training.run import run_training
 
@@ -20,4 +21,4 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    launch(train)
+    launch(train, fields=TRAINING)

@@ -13,3 +13,9 @@ def reverse_distribution(output, x, at, *, clip, variance):
 def repaint_step(model, x, image, known, step, z, **options):
     """One pass through the loop of Algorithm 1: x_t -> x_{t'}, f32[H, W, C]."""
     return RePaint(**options).move(model, x, Observation(image, known), step, z).x
+
+
+def diffused(x0, t, eps, noise):
+    """x_t drawn from q(x_t | x_0) (paper, Eq. 4)."""
+    ac = float(noise.alpha_cumprod_at(t))
+    return ac**0.5 * x0 + (1 - ac) ** 0.5 * eps

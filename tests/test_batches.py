@@ -16,10 +16,10 @@ from repaint_jax.runtime import batches
 from repaint_jax.runtime.batches import (
     Batches,
     Task,
-    fewer_at_once,
     one_ahead,
     segment_stops,
 )
+from repaint_jax.runtime.devices import fewer_at_once
 from repaint_jax.runtime.progress import CallBar
 from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile
 

@@ -424,8 +424,8 @@ def test_every_picture_of_the_page_is_there(whole):
 
 QUICK = """
 import runpy, sys
-from repaint_jax.runtime import life_signs as peers
-peers.BEAT = 0.5  # so that a death is told after 4.5 s
+from repaint_jax.runtime import heartbeats
+heartbeats.BEAT = 0.5  # so that a death is told after 4.5 s
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -15,16 +15,16 @@ from config_files import ROOT
 
 from repaint_jax import cli
 from repaint_jax.errors import ConfigError, ProcessError
-from repaint_jax.runtime import life_signs as peers
-from repaint_jax.runtime.life_signs import Peers
+from repaint_jax.runtime import heartbeats
+from repaint_jax.runtime.heartbeats import Heartbeats
 from repaint_jax.runtime.processes import Processes, alive, join
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """A beat of a twentieth of a second, and 2 s of silence for a death."""
-    monkeypatch.setattr(peers, "BEAT", 0.05)
-    monkeypatch.setattr(peers, "MISSED_BEATS", 40)
+    monkeypatch.setattr(heartbeats, "BEAT", 0.05)
+    monkeypatch.setattr(heartbeats, "MISSED_BEATS", 40)
 
 
 def free_port():
@@ -35,7 +35,7 @@ def free_port():
 
 def test_a_death_is_told_within_a_minute():
     # The beat that was to come, the missed ones, and that many seconds for the file system.
-    assert peers.BEAT * (peers.MISSED_BEATS + 1) + 10 <= 60
+    assert heartbeats.BEAT * (heartbeats.MISSED_BEATS + 1) + 10 <= 60
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -75,8 +75,8 @@ def test_nobody_leaves_before_all_are_done_and_one_leads(quick, tmp_path):
 
 
 def test_who_leaves_without_waiting_is_done(quick, tmp_path):
-    with ThreadPoolExecutor(1) as pool, Peers(0, 2, tmp_path) as others:
-        with Peers(1, 2, tmp_path):
+    with ThreadPoolExecutor(1) as pool, Heartbeats(0, 2, tmp_path) as others:
+        with Heartbeats(1, 2, tmp_path):
             waiting = pool.submit(others.wait)
             time.sleep(0.5)
             assert not waiting.done()
@@ -85,22 +85,22 @@ def test_who_leaves_without_waiting_is_done(quick, tmp_path):
 
 def test_what_an_earlier_run_left_is_no_sign_of_life(quick, tmp_path):
     def work(i):
-        with Peers(i, 2, tmp_path) as others:
+        with Heartbeats(i, 2, tmp_path) as others:
             return others.wait()
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(work, range(2))) == [[], []]
     (fate,) = work(0)
     assert re.match(
-        r"process 1 was never heard of in .*processes: it died at its start, or has another "
-        "--workdir",
+        r"process 1 was never heard of in .*processes: it died at its start, or works in "
+        "another folder",
         fate,
     )
 
 
 def test_an_error_of_one_is_told_by_the_others(quick, tmp_path, capsys):
     def fail():
-        with Peers(1, 2, tmp_path) as others:
+        with Heartbeats(1, 2, tmp_path) as others:
             while "process 0 (" not in str(others._others[0]):
                 time.sleep(0.01)
             raise ConfigError("config.seed: from 0")
@@ -117,9 +117,9 @@ def test_an_error_of_one_is_told_by_the_others(quick, tmp_path, capsys):
 def other(quick, tmp_path):
     """Process 0, a real one, at work."""
     code = (
-        "import pathlib, time; from repaint_jax.runtime import life_signs as peers\n"
-        f"peers.BEAT = {peers.BEAT}\n"
-        f"with peers.Peers(0, 2, pathlib.Path({str(tmp_path)!r})): time.sleep(300)"
+        "import pathlib, time; from repaint_jax.runtime import heartbeats\n"
+        f"heartbeats.BEAT = {heartbeats.BEAT}\n"
+        f"with heartbeats.Heartbeats(0, 2, pathlib.Path({str(tmp_path)!r})): time.sleep(300)"
     )
     with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}) as process:
         while not (tmp_path / "processes/0.json").exists():
@@ -143,7 +143,7 @@ def test_the_dead_are_named_and_the_living_go_on(other, tmp_path, capsys):
 
     name = f"process 0 (pid {other.pid} on {socket.gethostname()})"
     with alive(1, 2, tmp_path) as processes:
-        time.sleep(10 * peers.BEAT)
+        time.sleep(10 * heartbeats.BEAT)
         other.send_signal(signal.SIGSTOP)
         wait_for(f"warning: {name} died: it has been silent for about 2 s")
         assert processes.leads

@@ -59,13 +59,6 @@ def test_respacing_a_respaced_schedule_keeps_network_time():
     assert NoiseSchedule.linear(1000).respace(1).timesteps.tolist() == [0]
 
 
-def test_diffuse_is_equation_4():
-    noise = NoiseSchedule.from_betas([0.36, 0.5])
-    assert noise.diffuse(np.float64(2.0), 0, np.float64(1.0)) == pytest.approx(0.8 * 2 + 0.6)
-    assert noise.diffuse(2.0, 1, 1.0) == pytest.approx(0.32**0.5 * 2 + 0.68**0.5)
-    assert noise.diffuse(2.0, -1, 1.0) == 2.0
-
-
 @pytest.mark.parametrize("steps", [0, -1, 1001, "1001", "600,500", "ddim7000", "ddim999"])
 def test_more_steps_than_there_are_is_an_error(steps):
     with pytest.raises(ValueError, match=r"of (1000|500) timesteps"):

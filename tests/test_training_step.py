@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from gaussian import exact_denoiser
+from moves import diffused
 from training_toys import (
     NOISE,
     Perceptron,
@@ -139,7 +140,7 @@ def test_the_network_learns_the_exact_noise_of_a_gaussian(gaussian_pair):
     exact = exact_denoiser(cov, NoiseSchedule.linear(1000))
     errors = []
     for t in range(0, 50, 7):
-        x = jnp.asarray(noise.diffuse(x0, t, rng.standard_normal(x0.shape)), jnp.float32)
+        x = jnp.asarray(diffused(x0, t, rng.standard_normal(x0.shape), noise), jnp.float32)
         time = jnp.full(len(x), noise.timesteps[t])
         errors.append(np.mean((model(x, time) - exact(x, time)) ** 2))
     assert np.sqrt(np.mean(errors)) < 0.05  # of noise with deviation 1

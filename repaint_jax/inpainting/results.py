@@ -107,7 +107,7 @@ class Results:
     def _refuse(self, before: dict[str, Any], run: dict[str, Any]) -> None:
         """Tells in what two runs differ."""
         holds = f"{self.workdir} holds an unfinished run"
-        mend = f"take another --workdir, or remove {self.unfinished} to give that run up"
+        mend = f"choose another --workdir, or remove {self.unfinished} to give that run up"
         fields = sorted({*before["config"], *run["config"]})
         refuse_changes(before["config"], run["config"], fields, holds, mend)
         raise ConfigError(

@@ -12,7 +12,7 @@ from repaint_jax.errors import ImageError, mended_by
 from repaint_jax.pictures.finding import find_images
 from repaint_jax.pictures.images import Source, astronaut, image_shape, load_image
 from repaint_jax.pictures.mask_files import load_mask, load_masked
-from repaint_jax.pictures.masks import MASKS
+from repaint_jax.pictures.masks import MASKS, make_mask
 from repaint_jax.pictures.naming import result_names
 from repaint_jax.pictures.pairing import find_masks, without_masks
 from repaint_jax.pictures.resizing import Shape
@@ -85,10 +85,7 @@ def read_masks(
     check_mask_name(mask)
     if mask in MASKS:
         try:
-            return [
-                MASKS[mask](shape, np.random.default_rng([seed, stream])) ^ invert
-                for stream in streams
-            ]
+            return [make_mask(mask, shape, [seed, stream]) ^ invert for stream in streams]
         except ValueError as error:
             raise mended_by("mask", ImageError(f"{mask}: {error}")) from error
     return [

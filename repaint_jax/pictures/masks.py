@@ -13,7 +13,7 @@ for a side of 256 and scale with the shorter side.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -91,13 +91,13 @@ MASKS: dict[str, Callable[[Shape, np.random.Generator], np.ndarray]] = {
 }
 
 
-def make_mask(name: str, shape: Shape, seed: int = 0) -> np.ndarray:
+def make_mask(name: str, shape: Shape, seed: int | Sequence[int] = 0) -> np.ndarray:
     """Makes the mask of that name; the same seed gives the same mask on every machine.
 
     Args:
         name: a key of `MASKS`.
         shape: (height, width), each at least 4.
-        seed: used by `wide` and `narrow` only.
+        seed: one number or several; used by `wide` and `narrow` only.
 
     Returns:
         bool[H, W], True = known.

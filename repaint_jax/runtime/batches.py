@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from repaint_jax.denoisers import Denoiser
 from repaint_jax.pictures.images import to_float, to_uint8
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.runtime.devices import Sharing
+from repaint_jax.runtime.devices import Sharing, fewer_at_once
 from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile
 from repaint_jax.sampler import Sampler
 from repaint_jax.trajectory import initial_state, trajectory
@@ -288,19 +287,6 @@ class Batches:
         digest.update(repr((self._fingerprint, self.size, sampler.method)).encode())
         path = self._snapshots / f"{digest.hexdigest()}.safetensors"
         return SnapshotFile(path, self._save_minutes)
-
-
-def fewer_at_once(size: int, mesh: Mesh) -> int:
-    """How many pictures to try after `size` of them did not fit into memory; 0 if there is no way.
-
-    Half as many a device; where each has but one, only cores of a CPU, which share one memory, can
-    do with fewer at a time.
-    """
-    count = mesh.size
-    if size > count:
-        return count * max(1, size // count // 2)
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return size // 2 if on_cpu else 0
 
 
 def segment_stops(resampling: ResampleSchedule) -> list[int]:

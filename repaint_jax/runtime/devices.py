@@ -87,3 +87,16 @@ class Sharing:
     def spread(self, batch: Any) -> jax.Array:
         """A batch, [N, ...], each device with its part."""
         return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec("pictures")))
+
+
+def fewer_at_once(size: int, mesh: Mesh) -> int:
+    """How many pictures to try after `size` of them did not fit into memory; 0 if there is no way.
+
+    Half as many a device; where each has but one, only cores of a CPU, which share one memory, can
+    do with fewer at a time.
+    """
+    count = mesh.size
+    if size > count:
+        return count * max(1, size // count // 2)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return size // 2 if on_cpu else 0

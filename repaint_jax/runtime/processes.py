@@ -2,7 +2,7 @@
 
 Pictures have nothing to say to each other, so each process computes on its own devices and leaves
 its results in a folder that all of them see. Its place among the others a process has from JAX
-(`join`) or from its user; whether the others live, from files in that folder (`peers.py`).
+(`join`) or from its user; whether the others live, from files in that folder (`heartbeats.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import jax
 
 from repaint_jax.errors import ProcessError
-from repaint_jax.runtime.life_signs import Peers
+from repaint_jax.runtime.heartbeats import Heartbeats
 
 PATIENCE = 300.0  # seconds for all processes to start; JAX's own default
 
@@ -35,13 +35,13 @@ class Processes:
     Attributes:
         index: its number, from 0.
         count: how many there are.
-        peers: the others, if all run at the same time; None if the user starts each by hand, when
-            it suits.
+        heartbeats: of the others, if all run at the same time; None if the user starts each by
+            hand, when it suits.
     """
 
     index: int = 0
     count: int = 1
-    peers: Peers | None = None
+    heartbeats: Heartbeats | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
@@ -62,7 +62,7 @@ class Processes:
         Raises:
             ProcessError: one is gone, and no other has anything left to do.
         """
-        gone = self.peers.wait() if self.peers else []
+        gone = self.heartbeats.wait() if self.heartbeats else []
         if gone:
             raise ProcessError(
                 f"{'; '.join(gone)}. Run the same command again: it goes on with what is missing"
@@ -71,7 +71,7 @@ class Processes:
     @property
     def leads(self) -> bool:
         """Whether no process before this one is left, to write what one writes for all."""
-        return self.peers is None or self.peers.first_left() == self.index
+        return self.heartbeats is None or self.heartbeats.first_left() == self.index
 
 
 ALONE = Processes()
@@ -119,8 +119,8 @@ def join(
     except subprocess.TimeoutExpired:
         raise _not_met(asked, f"some did not come within {patience:g} s") from None
     if met.returncode:
-        told = re.findall("absl::Status: (.*)", met.stderr) or met.stderr.splitlines() or ["?"]
-        raise _not_met(asked, told[-1])
+        reasons = re.findall("absl::Status: (.*)", met.stderr) or met.stderr.splitlines() or ["?"]
+        raise _not_met(asked, reasons[-1])
     place = json.loads(met.stdout.splitlines()[-1])
     for kind in ("cuda", "rocm"):
         jax.config.update(f"jax_{kind}_visible_devices", place["gpus"])
@@ -153,5 +153,5 @@ def alive(index: int, count: int, workdir: Path) -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
-    with Peers(index, count, workdir) as peers:
-        yield Processes(index, count, peers)
+    with Heartbeats(index, count, workdir) as heartbeats:
+        yield Processes(index, count, heartbeats)

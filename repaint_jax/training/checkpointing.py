@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from repaint_jax.errors import mended_by
 from repaint_jax.runtime.files import workdir_errors
 from repaint_jax.training.step import TrainState
 
@@ -65,28 +67,24 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
 
     def check_room(self, state: TrainState) -> None:
-        """Writes and removes as many bytes as a checkpoint has.
+        """Looks whether a checkpoint can be written.
 
         Raises:
-            OSError: they cannot be written: the disk is full, or the folder read-only.
+            OSError: the disk has no room for it, or the folder is read-only.
         """
         size = int(_MARGIN * sum(array.nbytes for array in jax.tree.leaves(state)))
-        probe = self.folder / f".probe.{os.getpid()}"
-        block = bytes(1 << 20)
-        try:
-            with probe.open("wb") as file:
-                for start in range(0, size, len(block)):
-                    file.write(block[: size - start])
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OSError(
-                f"{self.folder}: a checkpoint of {size / 1e6:.0f} MB cannot be written there "
-                f"({error.strerror}): make room and run the same command again, or choose another "
-                "--workdir"
-            ) from error
-        finally:
-            probe.unlink(missing_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            reason = f"{free / 1e6:.0f} MB are free"
+        elif not os.access(self.folder, os.W_OK):
+            reason = "the folder is read-only"
+        else:
+            return
+        fault = OSError(
+            f"{self.folder}: a checkpoint of {size / 1e6:.0f} MB cannot be written, {reason}: "
+            "make room and run the same command again, or choose another folder"
+        )
+        raise mended_by("workdir", fault)
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

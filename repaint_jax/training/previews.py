@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from repaint_jax.denoisers import Denoiser
 from repaint_jax.pictures.grids import grid, masked_preview, overview
-from repaint_jax.pictures.images import to_float, to_uint8
 from repaint_jax.pictures.masks import box, half
-from repaint_jax.resampling import ResampleSchedule
+from repaint_jax.pipeline import Pipeline
+from repaint_jax.runtime.batches import Task
 from repaint_jax.schedules import NoiseSchedule
-from repaint_jax.trajectory import inpaint_batch
 
 __all__ = ["Previews"]
 
@@ -45,39 +42,30 @@ class Previews:
         """Names and grids, uint8[height, width, 3].
 
         Raises:
-            ValueError: the model's pictures are not finite.
+            FloatingPointError: the model's pictures are not finite.
         """
-        noise = self.noise.respace(self.num_steps)
-        shape = self.validation.shape[1:]
+        height, width, channels = self.validation.shape[1:]
+        pipeline = Pipeline(model, self.noise, (height, width), channels)
         if self.num_samples:
-            samples = inpaint_batch(
-                jax.random.split(jax.random.key(0), self.num_samples),
-                model,
-                jnp.zeros(shape),
-                jnp.zeros(shape[:2], bool),
-                noise=noise,
-                resampling=ResampleSchedule.create(self.num_steps, num_resamples=1),
+            pictures = pipeline.inpaint(
+                np.zeros((height, width, channels), np.uint8),
+                np.zeros((height, width), bool),
+                num_samples=self.num_samples,
+                sampler=pipeline.sampler(num_steps=self.num_steps, num_resamples=1),
             )
-            pictures = list(to_uint8(np.asarray(samples)))
             rows = range(0, len(pictures), _COLUMNS)
-            yield "samples", grid([pictures[start : start + _COLUMNS] for start in rows])
+            yield "samples", grid([list(pictures[start : start + _COLUMNS]) for start in rows])
         if len(self.validation):
-            yield "inpainted", self._inpainted(model, noise)
+            yield "inpainted", self._inpainted(pipeline)
 
-    def _inpainted(self, model: Denoiser, noise: NoiseSchedule) -> np.ndarray:
+    def _inpainted(self, pipeline: Pipeline) -> np.ndarray:
         pictures = list(self.validation)
-        size = self.validation.shape[1:3]
-        known = [(half if i % 2 == 0 else box)(size) for i in range(len(pictures))]
-        filled = inpaint_batch(
-            jax.random.split(jax.random.key(0), _FILLS * len(pictures)),
-            model,
-            jnp.repeat(to_float(self.validation), _FILLS, axis=0),
-            jnp.repeat(jnp.stack(known), _FILLS, axis=0),
-            noise=noise,
-            resampling=ResampleSchedule.create(
-                self.num_steps, jump_length=10, num_resamples=self.num_resamples
-            ),
-        )
-        drawn = to_uint8(np.asarray(filled)).reshape(len(pictures), _FILLS, *pictures[0].shape)
+        known = [(half if i % 2 == 0 else box)(pipeline.shape) for i in range(len(pictures))]
+        tasks = [Task("", *pair, i) for i, pair in enumerate(zip(pictures, known, strict=True))]
+        jobs = [(task, j) for task in tasks for j in range(_FILLS)]
+        sampler = pipeline.sampler(num_steps=self.num_steps, num_resamples=self.num_resamples)
+        walk = pipeline.batches(len(jobs), key=0).run(jobs, sampler)
+        filled = [picture for progress in walk for picture in progress.pictures]
         hidden = [masked_preview(*pair) for pair in zip(pictures, known, strict=True)]
-        return overview(pictures, hidden, [list(fills) for fills in drawn])
+        rows = [filled[start : start + _FILLS] for start in range(0, len(filled), _FILLS)]
+        return overview(pictures, hidden, rows)

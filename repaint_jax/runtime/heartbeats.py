@@ -1,4 +1,4 @@
-"""Whether the other processes of a run are alive, as files in a common folder tell."""
+"""Heartbeats in a common folder: whether the other processes of a run are alive."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Peer:
         return self.state == "failed" or self.missed >= MISSED_BEATS
 
 
-class Peers:
+class Heartbeats:
     """The other processes of a run, as each tells of itself in WORKDIR/processes/INDEX.json.
 
     Each process counts its beats into its file, and how many of its own beats pass without news of
@@ -60,7 +60,7 @@ class Peers:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, daemon=True)
 
-    def __enter__(self) -> Peers:
+    def __enter__(self) -> Heartbeats:
         with workdir_errors(self._folder.parent):
             self._write()
         self._thread.start()
@@ -111,13 +111,13 @@ class Peers:
 
     def _hear(self, i: int, peer: _Peer) -> None:
         """Takes in what process i tells of itself."""
-        told = _read(self._file(i))
-        self._tokens[str(i)] = told.get("token", "")
-        heard = told.get("tokens", {}).get(str(self._index)) == self._token
+        report = _read(self._file(i))
+        self._tokens[str(i)] = report.get("token", "")
+        heard = report.get("tokens", {}).get(str(self._index)) == self._token
         was_gone = peer.gone
-        if heard and told["beat"] != peer.beat:
-            peer.name = f"process {i} (pid {told['pid']} on {told['host']})"
-            peer.state, peer.why, peer.beat = told["state"], told["why"], told["beat"]
+        if heard and report["beat"] != peer.beat:
+            peer.name = f"process {i} (pid {report['pid']} on {report['host']})"
+            peer.state, peer.why, peer.beat = report["state"], report["why"], report["beat"]
             peer.missed = 0
         elif "working" in (peer.state, self._state):  # else it may have left
             peer.missed += 1
@@ -131,15 +131,15 @@ class Peers:
             return f"{peer.name} ended: {peer.why}"
         if not peer.beat:
             return (
-                f"{peer.name} was never heard of in {self._folder}: it died at its start, or has "
-                "another --workdir"
+                f"{peer.name} was never heard of in {self._folder}: it died at its start, or "
+                "works in another folder"
             )
         return f"{peer.name} died: it has been silent for about {MISSED_BEATS * BEAT:g} s"
 
     def _write(self) -> None:
         """Tells the others of this process."""
         self._beat += 1
-        told = {
+        report = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "state": self._state,
@@ -148,14 +148,14 @@ class Peers:
             "token": self._token,
             "tokens": self._tokens,
         }
-        write_text(self._file(self._index), json.dumps(told))
+        write_text(self._file(self._index), json.dumps(report))
 
     def _file(self, i: int) -> Path:
         return self._folder / f"{i}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a process told; nothing if it has told nothing yet."""
+    """What a process reports; nothing if it has not reported yet."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
