@@ -26,11 +26,11 @@ from repaint_jax.errors import (
     ProcessError,
     mend_of,
 )
+from repaint_jax.files import expanded
 from repaint_jax.runtime.compilation import keep_compiled
+from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.devices import one_device_a_core, platform_fault
-from repaint_jax.runtime.files import expanded
 from repaint_jax.runtime.processes import Processes, alive, join
-from repaint_jax.runtime.telling import tell
 from repaint_jax.runtime.workdirs import held
 
 # Which flag is the Python argument that an error or a warning names.
@@ -92,7 +92,7 @@ def launch(
                 sys.exit(f"error: {fault}")
             raise
         except KeyboardInterrupt:
-            tell(f"\nstopped; the same command goes on from {workdir}", sys.stderr)
+            echo(f"\nstopped; the same command goes on from {workdir}", sys.stderr)
             sys.exit(130)
 
     warnings.formatwarning = lambda w, *_, **__: f"warning: {_message(w)}{_flag(w, flags_of)}\n"

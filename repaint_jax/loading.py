@@ -15,12 +15,12 @@ from repaint_jax.checkpoints.checkpoint import Checkpoint
 from repaint_jax.checkpoints.diffusers_files import is_hub_name
 from repaint_jax.denoisers import Denoiser, noise_predictor
 from repaint_jax.errors import ArgumentError
+from repaint_jax.files import expanded, fingerprint
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.models.kernels.onednn import faster_in_bfloat16
 from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.pipeline import Pipeline
-from repaint_jax.runtime.files import expanded, fingerprint
 from repaint_jax.schedules import SCHEDULES, NoiseSchedule, check_end
 
 __all__ = ["load_pipeline"]

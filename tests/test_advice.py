@@ -1,7 +1,6 @@
 """Every advice that an error of pictures and masks gives works when followed to the letter."""
 
 import ast
-import re
 import traceback
 import zipfile
 from pathlib import Path
@@ -277,19 +276,9 @@ def test_no_error_of_pictures_and_masks_is_without_such_a_test(tmp_path):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Raise) or node.exc is None:
                 continue
-            told = ast.unparse(node.exc)
+            raised = ast.unparse(node.exc)
             lines = range(node.lineno, (node.end_lineno or 0) + 1)
-            ours = any(name in told for name in ("ImageError", "DataError", "mended_by"))
+            ours = any(name in raised for name in ("ImageError", "DataError", "mended_by"))
             if ours and not any((path.name, line) in reached for line in lines):
-                missed.append(f"{path.name}:{node.lineno} {told}")
+                missed.append(f"{path.name}:{node.lineno} {raised}")
     assert not missed
-
-
-def test_messages_of_pictures_and_files_speak_of_no_flag_and_no_configuration():
-    package = Path(pictures.__file__).parents[1]
-    runtime = [package / "runtime" / f"{name}.py" for name in ("files", "telling", "workdirs")]
-    for path in [*(package / "pictures").glob("*.py"), *runtime]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                told = re.search(r"--\w+|config\.(?!json)\w+", ast.unparse(node))
-                assert told is None, f"{path.name}:{node.lineno} {told[0]}"

@@ -28,8 +28,8 @@ from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_set, run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
+from repaint_jax.files import in_text
 from repaint_jax.pictures.images import save_image
-from repaint_jax.runtime.files import in_text
 from repaint_jax.runtime.processes import Processes
 
 SIDE = 16

@@ -247,7 +247,7 @@ def change(config, **fields):
             ConfigError,
             "no file no/file.pt.*in the box: celeba32, celeba64",
         ),
-        ({"model__dtype": "float8"}, ConfigError, "config.model.dtype: float32 or bfloat16"),
+        ({"model__dtype": "float8"}, ConfigError, "config.model.dtype: float32, bfloat16 or auto"),
         ({"model__image_size": 0}, None, ""),
         ({"model__image_size": -8}, ConfigError, "config.model.image_size: .* multiples of 1"),
         ({"noise__num_steps": "1001"}, ConfigError, "config.noise: cannot visit 1001 of 1000"),

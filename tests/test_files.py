@@ -2,7 +2,7 @@
 
 import pytest
 
-from repaint_jax.runtime.files import replacing
+from repaint_jax.files import replacing
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from repaint_jax.errors import ImageError
+from repaint_jax.files import expanded, in_text
 from repaint_jax.pictures.datasets import find_files
 from repaint_jax.pictures.finding import find_images, natural_order, picture_suffixes
 from repaint_jax.pictures.images import load_image
 from repaint_jax.pictures.pairing import find_masks, pair_masks, without_masks
-from repaint_jax.runtime.files import expanded, in_text
 
 
 def one_line(error):

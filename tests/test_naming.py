@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repaint_jax.errors import ImageError
+from repaint_jax.files import expanded
 from repaint_jax.pictures.masks import MASKS
 from repaint_jax.pictures.naming import mask_labels, normal_form, result_names
-from repaint_jax.runtime.files import expanded
 
 NOT_UTF8 = b"caf\xe9".decode("utf-8", "surrogateescape")
 NASTY = [

@@ -19,10 +19,10 @@ from test_naming import NASTY, files
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_set, run_evaluation
+from repaint_jax.files import in_text
 from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.pictures.images import save_image
 from repaint_jax.pictures.inputs import read_inputs
-from repaint_jax.runtime.files import in_text
 
 SIDE = 16
 few = settings(max_examples=-(-settings().max_examples // 3))

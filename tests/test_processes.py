@@ -226,8 +226,8 @@ def test_flags_by_hand_are_the_place(monkeypatch, tmp_path):
         ({"process_id": 0}, "each needs --num_processes and --process_id"),
         ({"coordinator_address": "a:1", "process_id": 0}, "each needs --num_processes"),
         ({"coordinator_address": "a"}, "--coordinator_address: HOST:PORT, not 'a'"),
-        ({"num_processes": 2, "process_id": 2}, "--process_id: from 0 to 1"),
-        ({"num_processes": 2, "process_id": -1}, "--process_id: from 0 to 1"),
+        ({"num_processes": 2, "process_id": 2}, "process_id: from 0 to 1"),
+        ({"num_processes": 2, "process_id": -1}, "process_id: from 0 to 1"),
     ],
 )
 def test_flags_that_do_not_fit_together_are_one_line(monkeypatch, tmp_path, flags, message):

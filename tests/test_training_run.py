@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
         return sound(self, state, pictures, length)
 
     monkeypatch.setattr(Trainer, "run", poisoned)
-    message = r"not finite at step 6: the checkpoint of step 4 is kept; lower config.optimizer"
+    message = r"not finite at step 6: the checkpoint of step 4 is kept; lower the learning"
     with pytest.raises(ConfigError, match=message) as raised:
         run_training(config, tmp_path)
     assert "\n" not in str(raised.value)

@@ -24,8 +24,8 @@ from absl import app, flags, logging
 from benchmarks.speed import BenchmarkError
 from benchmarks.speed.ours import Workload
 from benchmarks.speed.run import Request, run_alone, run_benchmark
+from repaint_jax.files import expanded
 from repaint_jax.runtime.devices import one_device_a_core
-from repaint_jax.runtime.files import expanded
 
 _NETWORK = flags.DEFINE_enum(
     "network",

@@ -25,7 +25,7 @@ from benchmarks.speed.networks import flops_of, shapes_of, unet_config
 from benchmarks.speed.ours import Ours, Workload
 from benchmarks.speed.report import plot, summary, title, told
 from benchmarks.speed.rounds import Contestant, alternate, seconds_of
-from repaint_jax.runtime.files import replacing, workdir_errors
+from repaint_jax.files import replacing, workdir_errors
 
 # Of the largest value: TF32 on a GPU, and 16 bits through some sixty layers, agree no better.
 _AGREEMENT = {"float32": 5e-3, "bfloat16": 5e-2}

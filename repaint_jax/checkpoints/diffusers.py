@@ -37,9 +37,9 @@ from repaint_jax.checkpoints.parameters import (
 )
 from repaint_jax.checkpoints.tensor_files import find_network
 from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.files import fingerprint
 from repaint_jax.models.diffusers.blocks import Architecture2D
 from repaint_jax.models.diffusers.unet import UNet2DModel
-from repaint_jax.runtime.files import fingerprint
 from repaint_jax.schedules import NoiseSchedule, described_schedule
 
 ANCHOR = "conv_in.weight"  # a tensor of every such network

@@ -7,7 +7,7 @@ from typing import Any
 
 from repaint_jax.checkpoints.parameters import CheckpointError
 from repaint_jax.checkpoints.tensor_files import Tensors, open_tensors
-from repaint_jax.runtime.files import expanded
+from repaint_jax.files import expanded
 
 _WEIGHTS = re.compile(
     r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?"

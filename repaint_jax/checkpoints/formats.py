@@ -13,7 +13,7 @@ from repaint_jax.checkpoints.guided_diffusion import read_guided_diffusion
 from repaint_jax.checkpoints.native import is_native, read_native
 from repaint_jax.checkpoints.parameters import CheckpointError
 from repaint_jax.checkpoints.tensor_files import open_tensors, prefixes
-from repaint_jax.runtime.files import expanded
+from repaint_jax.files import expanded
 
 
 def read_checkpoint(

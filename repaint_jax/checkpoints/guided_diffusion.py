@@ -27,9 +27,9 @@ from repaint_jax.checkpoints.parameters import (
     torch_shape,
 )
 from repaint_jax.checkpoints.tensor_files import Tensors, find_network, open_tensors
+from repaint_jax.files import fingerprint
 from repaint_jax.models.adm.classifier import EncoderUNet
 from repaint_jax.models.adm.unet import UNet
-from repaint_jax.runtime.files import fingerprint
 
 ANCHOR = "time_embed.0.weight"  # a tensor of every such network
 

@@ -31,10 +31,10 @@ from repaint_jax.checkpoints.parameters import (
     parameter_shapes,
     stored_shapes,
 )
+from repaint_jax.files import fingerprint, replacing
 from repaint_jax.models.adm.classifier import EncoderUNet
 from repaint_jax.models.adm.unet import UNet
 from repaint_jax.models.diffusers.unet import UNet2DModel
-from repaint_jax.runtime.files import fingerprint, replacing
 from repaint_jax.schedules import NoiseSchedule, described_schedule
 
 _VERSION = 1

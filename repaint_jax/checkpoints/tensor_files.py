@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from repaint_jax.checkpoints.parameters import CheckpointError, Shape, stored_shapes
 from repaint_jax.checkpoints.torch_file import read_torch_file
-from repaint_jax.runtime.files import replacing
+from repaint_jax.files import replacing
 
 # Put by wrappers of layers into the middle of names.
 _WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repaint_jax.files import read_lines
 from repaint_jax.pictures.finding import natural_order
 from repaint_jax.pictures.naming import normal_form
-from repaint_jax.runtime.files import read_lines
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from repaint_jax.evaluation.tables import (
     summarise,
     summary_table,
 )
-from repaint_jax.runtime.files import in_text, write_text
-from repaint_jax.runtime.telling import tell
+from repaint_jax.files import in_text, write_text
+from repaint_jax.runtime.console import echo
 
 
 def run_scoring(workdir: Path) -> None:
@@ -56,7 +56,7 @@ def run_scoring(workdir: Path) -> None:
     }
     for name, content in contents.items():
         write_text(workdir / name, content)
-    tell(f"{text}\n{workdir / 'report.html'}")
+    echo(f"{text}\n{workdir / 'report.html'}")
 
 
 def _notes(folder: Folder) -> list[str]:

@@ -16,8 +16,8 @@ from jinja2 import Environment, StrictUndefined
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.scores import Row
 from repaint_jax.evaluation.tables import Table
+from repaint_jax.files import in_text
 from repaint_jax.pictures.images import image_shape
-from repaint_jax.runtime.files import in_text
 
 _MOST_SAMPLES = 4  # of a method, side by side
 

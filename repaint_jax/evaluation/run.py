@@ -20,6 +20,7 @@ from repaint_jax.config import as_json, check_fields, config_errors, refuse_chan
 from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
+from repaint_jax.files import append_line, sweep, workdir_errors, write_text
 from repaint_jax.inpainting.building import build_pipeline, build_sampler
 from repaint_jax.inpainting.results import whole
 from repaint_jax.pictures.datasets import (
@@ -39,10 +40,9 @@ from repaint_jax.pictures.naming import mask_labels, result_names
 from repaint_jax.pictures.pairing import without_masks
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
-from repaint_jax.runtime.files import append_line, sweep, workdir_errors, write_text
+from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.processes import ALONE, Processes
 from repaint_jax.runtime.progress import CallBar
-from repaint_jax.runtime.telling import tell
 from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.sampler import Sampler
 
@@ -118,7 +118,7 @@ def run_evaluation(
     processes.wait_for_all()
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
-        tell(
+        echo(
             f"{lacking} pictures are left to other processes; when they are done, "
             f"python scripts/evaluate.py --evaluate_only --workdir={workdir}"
         )
@@ -199,7 +199,7 @@ def build_inputs(
         except ImageError as error:
             skipped.append(str(error))
     for fault in skipped:
-        tell(f"skipped: {fault}", sys.stderr)
+        echo(f"skipped: {fault}", sys.stderr)
     if not pictures:
         raise ConfigError(f"--data: none of the {len(skipped)} pictures can be read: {skipped[0]}")
     streams = [zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in pictures]

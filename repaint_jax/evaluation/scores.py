@@ -17,7 +17,7 @@ from repaint_jax.pictures.images import load_image
 from repaint_jax.pictures.mask_files import read_mask
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.resizing import resize_known
-from repaint_jax.runtime.telling import Bar
+from repaint_jax.runtime.console import Bar
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repaint_jax.evaluation.scores import Row
-from repaint_jax.runtime.files import in_text
+from repaint_jax.files import in_text
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from ml_collections import ConfigDict
 
 from repaint_jax.config import argument_errors
 from repaint_jax.errors import ConfigError
+from repaint_jax.files import expanded
 from repaint_jax.inpainting.naming import named_method
 from repaint_jax.loading import load_pipeline
 from repaint_jax.pipeline import Pipeline
-from repaint_jax.runtime.files import expanded
 from repaint_jax.sampler import Sampler
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from repaint_jax.errors import ArgumentError
+from repaint_jax.files import expanded
 from repaint_jax.methods import METHODS, Method
-from repaint_jax.runtime.files import expanded
 
 
 def named_method(text: str, **defaults: Any) -> Method:

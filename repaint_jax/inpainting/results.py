@@ -14,14 +14,14 @@ import numpy as np
 
 from repaint_jax.config import refuse_changes
 from repaint_jax.errors import ConfigError
+from repaint_jax.files import append_line, read_lines, sweep, workdir_errors, write_text
 from repaint_jax.pictures.grids import masked_preview, overview
 from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.plots import save_film
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Job, Sampled, Task
-from repaint_jax.runtime.files import append_line, read_lines, sweep, workdir_errors, write_text
-from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.workdirs import one_at_a_time, refuse_other_kinds
 from repaint_jax.sampler import Sampler
 
@@ -74,7 +74,7 @@ class Results:
             shutil.rmtree(self.unfinished, ignore_errors=True)
             write_text(record, json.dumps(run))
         elif has_work:
-            tell(f"going on with the unfinished run in {self.workdir}")
+            echo(f"going on with the unfinished run in {self.workdir}")
 
     def _forget(self, before: dict[str, Any], run: dict[str, Any]) -> None:
         """Removes what earlier runs left: all, or what `run` has not, if the settings are equal."""
@@ -177,7 +177,7 @@ class Results:
         write_text(self.workdir / "metrics.json", text)
         shutil.rmtree(self.unfinished, ignore_errors=True)
         sweep(self.workdir)
-        tell(
+        echo(
             f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
             f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
         )

@@ -17,9 +17,9 @@ from repaint_jax.pictures import plots
 from repaint_jax.pictures.inputs import read_inputs
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
+from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.processes import ALONE, Processes
 from repaint_jax.runtime.progress import CallBar
-from repaint_jax.runtime.telling import tell
 
 
 def run_inpainting(
@@ -75,7 +75,7 @@ def run_inpainting(
     processes.wait_for_all()
     lacking = len(jobs) - results.num_finished()
     if lacking:
-        tell(f"{lacking} pictures are left to other processes; the last of them writes grid.png")
+        echo(f"{lacking} pictures are left to other processes; the last of them writes grid.png")
     elif processes.leads:
         results.finish(tasks, sampler, batches.compile_seconds)
 
@@ -95,7 +95,7 @@ def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
     sampler = build_sampler(config, build_pipeline(config))
     path = workdir / "schedule.png"
     plots.plot_schedule(sampler.resampling, path)
-    tell(str(path))
+    echo(str(path))
 
 
 def build_tasks(config: ConfigDict, pipeline: Pipeline) -> list[Task]:

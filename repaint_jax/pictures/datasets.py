@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from repaint_jax.errors import DataError, ImageError
+from repaint_jax.files import expanded
 from repaint_jax.pictures.finding import (
     find_images,
     is_picture_name,
@@ -24,7 +25,6 @@ from repaint_jax.pictures.finding import (
 )
 from repaint_jax.pictures.images import load_image
 from repaint_jax.pictures.resizing import fit
-from repaint_jax.runtime.files import expanded
 
 Shape = tuple[int, int, int]  # H, W, C
 

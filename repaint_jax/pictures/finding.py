@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, features
 
 from repaint_jax.errors import ImageError
-from repaint_jax.runtime.files import expanded, in_text
+from repaint_jax.files import expanded, in_text
 
 PathLike = str | Path
 

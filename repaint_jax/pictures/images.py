@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from repaint_jax.errors import ImageError
+from repaint_jax.files import in_text, replacing
 from repaint_jax.pictures.resizing import Shape, fit
-from repaint_jax.runtime.files import in_text, replacing
 
 PathLike = str | Path
 Source = str | Path | BinaryIO | np.ndarray | Image.Image

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from repaint_jax.errors import ImageError, mended_by
+from repaint_jax.files import expanded
 from repaint_jax.pictures.finding import find_images
 from repaint_jax.pictures.images import Source, astronaut, image_shape, load_image
 from repaint_jax.pictures.mask_files import load_mask, load_masked
@@ -16,7 +17,6 @@ from repaint_jax.pictures.masks import MASKS, make_mask
 from repaint_jax.pictures.naming import result_names
 from repaint_jax.pictures.pairing import find_masks, without_masks
 from repaint_jax.pictures.resizing import Shape
-from repaint_jax.runtime.files import expanded
 
 
 class Input(NamedTuple):

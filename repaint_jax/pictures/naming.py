@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repaint_jax.errors import ImageError
-from repaint_jax.runtime.files import expanded
+from repaint_jax.files import expanded
 
 # A file system takes 255 bytes; "_99999.png" comes after.
 _LONGEST = 240

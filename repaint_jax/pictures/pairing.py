@@ -8,9 +8,9 @@ from os.path import abspath
 from pathlib import Path
 
 from repaint_jax.errors import ImageError
+from repaint_jax.files import expanded, in_text
 from repaint_jax.pictures.finding import PathLike, find_images
 from repaint_jax.pictures.naming import normal_form
-from repaint_jax.runtime.files import expanded, in_text
 
 _AFTER = re.compile(r"(.+)[_\-. ]mask[_\-]?[0-9]*", re.IGNORECASE)  # LaMa's NAME_mask001
 _BEFORE = re.compile(r"mask[0-9]*[_\-. ](.+)", re.IGNORECASE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from repaint_jax.files import replacing
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.runtime.files import replacing
 
 _LINE, _DOT = "#3b6ea5", "#d1495b"
 

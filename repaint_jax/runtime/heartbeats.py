@@ -17,8 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from repaint_jax.runtime.files import workdir_errors, write_text
-from repaint_jax.runtime.telling import tell
+from repaint_jax.files import workdir_errors, write_text
+from repaint_jax.runtime.console import echo
 
 # A death is told within a minute: after 45 s, so that a slow file system may take 15 s more.
 BEAT = 5.0  # seconds
@@ -124,7 +124,7 @@ class Heartbeats:
         if peer.gone != was_gone:
             news = self._fate(peer) if peer.gone else f"{peer.name} is heard of again"
             with tqdm.external_write_mode(file=sys.stderr):
-                tell(f"warning: {news}", sys.stderr)
+                echo(f"warning: {news}", sys.stderr)
 
     def _fate(self, peer: _Peer) -> str:
         if peer.state == "failed":

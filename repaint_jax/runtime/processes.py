@@ -46,7 +46,7 @@ class Processes:
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
             raise ProcessError(
-                f"--process_id: from 0 to {self.count - 1} (--num_processes less 1), not "
+                f"process_id: from 0 to {self.count - 1}, which is num_processes less 1; not "
                 f"{self.index}"
             )
 
@@ -132,8 +132,8 @@ def _not_met(asked: dict[str, Any], reason: str) -> ProcessError:
     if asked["coordinator_address"] is None:
         mend = (
             "start them by srun, by mpirun, as an indexed job of Kubernetes (with pip install "
-            "'jax[k8s]') or on Cloud TPU, or give --coordinator_address, --num_processes and "
-            "--process_id"
+            "'jax[k8s]') or on Cloud TPU, or give coordinator_address, num_processes and "
+            "process_id"
         )
     else:
         mend = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repaint_jax.runtime.batches import Progress
-from repaint_jax.runtime.telling import Bar
+from repaint_jax.runtime.console import Bar
 
 
 class CallBar(Bar):

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from repaint_jax.runtime.files import replacing
+from repaint_jax.files import replacing
 
 
 class Snapshot(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from repaint_jax.errors import ConfigError, ProcessError, mended_by
-from repaint_jax.runtime.files import workdir_errors
+from repaint_jax.files import workdir_errors
 
 _PATIENCE = 1.0  # seconds; one that is just ending is waited for
 

@@ -11,7 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from repaint_jax.errors import mended_by
-from repaint_jax.runtime.files import workdir_errors
+from repaint_jax.files import workdir_errors
 from repaint_jax.training.step import TrainState
 
 __all__ = ["Checkpoints"]

@@ -26,7 +26,7 @@ from repaint_jax.pictures.datasets import (
     read_arrays,
     read_file,
 )
-from repaint_jax.runtime.telling import Bar
+from repaint_jax.runtime.console import Bar
 
 __all__ = ["Data", "Stream", "load_data"]
 

@@ -112,7 +112,7 @@ def check_metrics(metrics: Metrics, done: int, warmup_steps: int, latest: int | 
     first = done - len(metrics.loss) + 1
     mend = (
         f"the checkpoint of step {latest} is kept" if latest else "there is no checkpoint yet"
-    ) + "; lower config.optimizer.learning_rate and run the same command again"
+    ) + "; lower the learning rate and run the same command again"
     sound = np.isfinite(metrics.loss) & np.isfinite(metrics.grad_norm)
     if not sound.all():
         step = first + int(np.argmin(sound))

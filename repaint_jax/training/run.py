@@ -22,11 +22,11 @@ from repaint_jax.config import (
     refuse_changes,
 )
 from repaint_jax.errors import ConfigError
+from repaint_jax.files import write_text
 from repaint_jax.loading import named_noise
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
-from repaint_jax.runtime.files import write_text
-from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
@@ -90,7 +90,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
             on_sample=outputs.show,
         )
     except FloatingPointError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"config.optimizer.learning_rate: {error}") from error
     finally:
         watch.close()
     outputs.finish(state)
@@ -121,7 +121,7 @@ class Outputs:
         """Writes both weights, also where the run had been killed just before."""
         self._save("ema", state.ema)
         self._save("final", state.params)
-        tell(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
+        echo(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
 
     def _save(self, name: str, params: Any) -> None:
         save(self.workdir / f"{name}.safetensors", self.trainer.model(params), **self.about)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from repaint_jax.runtime.files import write_text
-from repaint_jax.runtime.telling import Bar, tell
+from repaint_jax.files import write_text
+from repaint_jax.runtime.console import Bar, echo
 from repaint_jax.training.step import Metrics
 
 __all__ = ["Watch"]
@@ -102,6 +102,6 @@ def _summary_writer(folder: Path, done: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        tell("no TensorBoard summaries: pip install 'repaint-jax[train]' to have them", sys.stderr)
+        echo("no TensorBoard summaries: pip install 'repaint-jax[train]' to have them", sys.stderr)
         return None
     return SummaryWriter(str(folder), purge_step=done + 1)

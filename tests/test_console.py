@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from repaint_jax.runtime import telling
+from repaint_jax.runtime import console
 from repaint_jax.runtime.batches import Progress
+from repaint_jax.runtime.console import Bar, echo
 from repaint_jax.runtime.progress import CallBar
-from repaint_jax.runtime.telling import Bar, tell
 
 
 class Terminal(io.StringIO):
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """Time that passes when told."""
     now = [1000.0]
-    monkeypatch.setattr(telling.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -81,7 +81,7 @@ def test_what_is_soon_over_or_not_to_stay_says_nothing(clock):
 def test_a_stream_that_takes_only_ascii_gets_escapes():
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    tell("LPIPS ↓ café", stream)
+    echo("LPIPS ↓ café", stream)
     assert raw.getvalue() == b"LPIPS \\u2193 caf\\xe9\n"
 
 
@@ -91,15 +91,15 @@ class Full(io.StringIO):
 
 
 def test_a_stream_that_cannot_be_written_stops_nothing(clock):
-    tell("something", Full())
+    echo("something", Full())
     closed = io.StringIO()
     closed.close()
-    tell("something", closed)
+    echo("something", closed)
     walk(Full(), clock)
 
 
 def test_a_reader_that_leaves_stops_nothing():
-    code = "from repaint_jax.runtime.telling import tell\nfor _ in range(9999): tell('x' * 99)"
+    code = "from repaint_jax.runtime.console import echo\nfor _ in range(9999): echo('x' * 99)"
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
     os.close(reader)

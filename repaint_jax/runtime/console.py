@@ -13,7 +13,7 @@ from tqdm import tqdm
 _EVERY = 60.0  # seconds between two lines where there is no terminal
 
 
-def tell(text: str, file: TextIO | None = None) -> None:
+def echo(text: str, file: TextIO | None = None) -> None:
     """Prints a line, on stdout by default, if anybody can hear it: printing never fails a run."""
     stream = file or sys.stdout
     # The disk below a log may be full, the reader of a pipe gone, the stream closed.
@@ -60,7 +60,7 @@ class Bar(tqdm):
         self.n += n
         if time.monotonic() - self._told >= _EVERY:
             self._told = time.monotonic()
-            tell(self._line(), self._stream)
+            echo(self._line(), self._stream)
 
     def close(self) -> None:
         """Ends the bar; where there is none, tells how it ended if it took as long as `delay`."""
@@ -69,7 +69,7 @@ class Bar(tqdm):
                 super().close()
         elif self.leave and time.monotonic() - self._began >= self.delay:
             self.leave = False
-            tell(self._line(), self._stream)
+            echo(self._line(), self._stream)
 
     @property
     def rate(self) -> float:
