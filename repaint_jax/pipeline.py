@@ -126,6 +126,8 @@ class Pipeline:
             FloatingPointError, MemoryError: see `Batches.run`.
         """
         task = Task("picture", *self._checked(image, known), 0)
+        if num_samples < 1:
+            raise ArgumentError("num_samples", f"at least 1, not {num_samples}")
         sampler = sampler or self.sampler()
         batches = self.batches(num_samples, key, snapshots=snapshots)
         done: list[Sampled] = []
@@ -142,7 +144,10 @@ class Pipeline:
 
     def batches(self, size: int, key: jax.Array | int, **more: Any) -> Batches:
         """The model on this process's devices, for `size` pictures at once."""
-        key = jax.random.key(key) if isinstance(key, int) else key
+        if isinstance(key, int | np.integer):
+            key = jax.random.key(key)
+        elif not isinstance(key, jax.Array):
+            raise ArgumentError("key", f"expected a seed or jax.random.key(0), not {key!r}")
         return Batches(self.model, size=size, key=key, fingerprint=self.fingerprint, **more)
 
     def _checked(self, image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
