@@ -82,8 +82,10 @@ def test_the_other_commands_run(command, tmp_path):
 
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
-    api, checkpoint, folder = blocks("python")
+    loop, api, checkpoint, folder = blocks("python")
     names = {}
+    exec(loop, names)
+    assert [picture.shape for picture in names["pictures"]] == 2 * [(64, 64, 3)]
     exec(api, names)
     assert names["pictures"].shape == (10, 16, 16, 3)
     assert np.all(np.asarray(names["pictures"])[:, names["known"]] == 0)
