@@ -26,7 +26,7 @@ from repaint_jax.pictures.finding import (
 from repaint_jax.pictures.images import load_image
 from repaint_jax.pictures.resizing import fit
 
-Shape = tuple[int, int, int]  # H, W, C
+PictureShape = tuple[int, int, int]  # H, W, C
 
 _LARGEST_FILE = 2**30  # bytes of a picture in a zip
 
@@ -139,7 +139,7 @@ def _damage_of(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-def read_file(file: File, shape: Shape) -> np.ndarray:
+def read_file(file: File, shape: PictureShape) -> np.ndarray:
     """One picture, uint8[H, W, C]."""
     opened = file.open() if isinstance(file, Member) else file
     return load_image(opened, size=shape[:2], channels=shape[2])
@@ -165,27 +165,27 @@ def read_arrays(path: Path, array_names: Sequence[str]) -> np.ndarray:
 def _as_pictures(pictures: np.ndarray, name: str) -> np.ndarray:
     """uint8[N, H, W, C], after checking that the shape can mean nothing else."""
     shape = pictures.shape
-    told = f"{name} is {pictures.dtype}{list(shape)}"
+    this = f"{name} is {pictures.dtype}{list(shape)}"
     if pictures.dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
         raise DataError(
-            f"{told}; expected uint8[N, H, W] or uint8[N, H, W, C], values 0 to 255: save it as "
+            f"{this}; expected uint8[N, H, W] or uint8[N, H, W, C], values 0 to 255: save it as "
             "(255 * x).round().astype('uint8') if 1 is white"
         )
     if len(shape) == 4:
         if shape[3] in (1, 3):
             return pictures
         mend = "x.transpose(0, 2, 3, 1)" if shape[1] in (1, 3) else "x[..., :3], if those are RGB"
-        raise DataError(f"{told}, of {shape[3]} channels; expected 1 or 3, last: save {mend}")
+        raise DataError(f"{this}, of {shape[3]} channels; expected 1 or 3, last: save {mend}")
     if shape[2] in (1, 3) or shape[0] == 3:
         whole = "x[None]" if shape[2] in (1, 3) else "x.transpose(1, 2, 0)[None]"
         raise DataError(
-            f"{told}, which may be {shape[0]} grey pictures or a single one: save x[..., None] for "
+            f"{this}, which may be {shape[0]} grey pictures or a single one: save x[..., None] for "
             f"grey ones, {whole} for a single one"
         )
     return pictures[..., None]
 
 
-def fitted(pictures: np.ndarray, shape: Shape) -> np.ndarray:
+def fitted(pictures: np.ndarray, shape: PictureShape) -> np.ndarray:
     """Pictures uint8[N, H', W', C'] at `shape`."""
     if pictures.shape[1:] == shape:
         return pictures

@@ -24,9 +24,9 @@ _CODECS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # which a bu
 @functools.cache
 def picture_suffixes() -> frozenset[str]:
     """The suffixes of all formats that Pillow reads here, such as ".png"."""
-    lacking = {kind for kind, codec in _CODECS.items() if not features.check(codec)}
+    undecodable = {kind for kind, codec in _CODECS.items() if not features.check(codec)}
     Image.init()
-    readable = {*Image.OPEN} - lacking - _NOT_DECODED
+    readable = {*Image.OPEN} - undecodable - _NOT_DECODED
     return frozenset(
         suffix for suffix, kind in Image.registered_extensions().items() if kind in readable
     )

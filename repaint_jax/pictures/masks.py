@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-Shape = tuple[int, int]
+from repaint_jax.pictures.resizing import Shape
 
 _SMALLEST_SIDE = 4
 _LARGEST_HOLE = 0.5

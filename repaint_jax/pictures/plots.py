@@ -14,16 +14,16 @@ from repaint_jax.resampling import ResampleSchedule
 _LINE, _DOT = "#3b6ea5", "#d1495b"
 
 
-def plot_schedule(plan: ResampleSchedule, path: str | Path) -> None:
+def plot_schedule(resampling: ResampleSchedule, path: str | Path) -> None:
     """Draws t over the transitions, as the paper's Fig. 8 does, into a PNG."""
     from matplotlib.figure import Figure  # half a second that most starts spare
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    transitions = np.abs(np.diff(plan.times)).sum()
-    axes.plot(_transitions(plan), plan.times, color=_LINE, linewidth=1)
+    transitions = np.abs(np.diff(resampling.times)).sum()
+    axes.plot(_transitions(resampling), resampling.times, color=_LINE, linewidth=1)
     axes.set_title(
-        f"{plan.num_model_calls} network calls, {plan.num_jumps} jumps, {transitions} transitions"
+        f"{resampling.num_model_calls} network calls, {resampling.num_jumps} jumps, {transitions} transitions"
     )
     axes.set_xlabel("transitions")
     axes.set_ylabel("diffusion time t")
@@ -37,7 +37,7 @@ def save_film(
     path: str | Path,
     frames: Sequence[np.ndarray],
     stops: Sequence[int],
-    plan: ResampleSchedule,
+    resampling: ResampleSchedule,
     *,
     side: int = 256,
 ) -> None:
@@ -46,13 +46,13 @@ def save_film(
     Args:
         path: the file.
         frames: uint8[H, W, C] each, the trajectory after each of `stops`.
-        stops: numbers of network calls, as by `plan.film_stops()`.
-        plan: the walk.
+        stops: numbers of network calls, as by `resampling.film_stops()`.
+        resampling: the walk.
         side: the longer side of the enlarged picture, in pixels.
     """
     scale = max(1, round(side / max(frames[0].shape[:2])))
     height, width = (scale * n for n in frames[0].shape[:2])
-    background, dots = _small_plot(plan, stops, max(width, 200))
+    background, dots = _small_plot(resampling, stops, max(width, 200))
     images = []
     for frame, (x, y) in zip(frames, dots, strict=True):
         sheet = Image.new("RGB", (background.width, height + background.height), "white")
@@ -75,7 +75,7 @@ def save_film(
 
 
 def _small_plot(
-    plan: ResampleSchedule, stops: Sequence[int], width: int
+    resampling: ResampleSchedule, stops: Sequence[int], width: int
 ) -> tuple[Image.Image, list[tuple[int, int]]]:
     """The schedule in little, and the pixel (x, y) at which each stop lies on it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,18 +84,20 @@ def _small_plot(
     figure = Figure(figsize=(width / 100, 0.9), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.plot(_transitions(plan), plan.times, color=_LINE, linewidth=0.7)
+    axes.plot(_transitions(resampling), resampling.times, color=_LINE, linewidth=0.7)
     axes.set_ylabel("t", fontsize=8)
     axes.tick_params(labelsize=6, labelbottom=False)
     canvas.draw()
     plot = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     # After k calls the trajectory stands where the next reverse step begins, or at the end.
-    places = np.append(np.flatnonzero(np.diff(plan.times) == -1), plan.times.size - 1)[list(stops)]
-    points = np.column_stack([_transitions(plan)[places], plan.times[places]])
+    places = np.append(np.flatnonzero(np.diff(resampling.times) == -1), resampling.times.size - 1)[
+        list(stops)
+    ]
+    points = np.column_stack([_transitions(resampling)[places], resampling.times[places]])
     pixels = axes.transData.transform(points).round().astype(int)
     return plot, [(int(x), plot.height - int(y)) for x, y in pixels]
 
 
-def _transitions(plan: ResampleSchedule) -> np.ndarray:
-    """Transitions done at each of `plan.times`; a leap of n steps up counts n."""
-    return np.append(0, np.cumsum(np.abs(np.diff(plan.times))))
+def _transitions(resampling: ResampleSchedule) -> np.ndarray:
+    """Transitions done at each of `resampling.times`; a leap of n steps up counts n."""
+    return np.append(0, np.cumsum(np.abs(np.diff(resampling.times))))

@@ -18,7 +18,7 @@ import numpy as np
 from repaint_jax.errors import DataError, ImageError
 from repaint_jax.pictures.datasets import (
     File,
-    Shape,
+    PictureShape,
     find_files,
     find_paths,
     fitted,
@@ -41,7 +41,12 @@ class Data(NamedTuple):
 
 
 def load_data(
-    data: str, shape: Shape, *, num_validation: int, in_memory: bool | None = None, seed: int = 0
+    data: str,
+    shape: PictureShape,
+    *,
+    num_validation: int,
+    in_memory: bool | None = None,
+    seed: int = 0,
 ) -> Data:
     """Reads the pictures that `data` names, cropped centrally and resized to `shape`.
 
@@ -84,7 +89,7 @@ class Stream:
     """
 
     files: Sequence[File]
-    shape: Shape
+    shape: PictureShape
     seed: int
 
     def batches(self, first: int, last: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -114,7 +119,7 @@ class Stream:
         raise DataError(f"none of 100 pictures drawn from {len(self.files)} can be read")
 
 
-def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
+def _decode(files: Sequence[File], shape: PictureShape) -> np.ndarray:
     """All pictures that can be read, uint8[N, H, W, C]."""
     broken: list[str] = []
 
@@ -132,10 +137,10 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
     pictures = [picture for picture in found if picture is not None]
     if broken:
         some = "; ".join(sorted(broken)[:3]) + "; ..." * (len(broken) > 3)
-        told = f"{len(broken)} of {len(files)} pictures cannot be read: {some}"
+        message = f"{len(broken)} of {len(files)} pictures cannot be read: {some}"
         if not pictures:
-            raise DataError(told)
-        warnings.warn(f"skipped: {told}", stacklevel=2)
+            raise DataError(message)
+        warnings.warn(f"skipped: {message}", stacklevel=2)
     return np.array(pictures, np.uint8).reshape(-1, *shape)
 
 

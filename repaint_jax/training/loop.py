@@ -53,7 +53,7 @@ def train(
         pictures: uint8[N, H, W, C], or a stream of them.
         intervals: how often something happens.
         checkpoints: where states are kept.
-        watch: what is told the metrics.
+        watch: what shows the metrics.
         on_checkpoint: called with a state that has just been saved, the last one included.
         on_sample: called with a state of which pictures are to be shown.
 
