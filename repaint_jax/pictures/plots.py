@@ -23,7 +23,8 @@ def plot_schedule(resampling: ResampleSchedule, path: str | Path) -> None:
     transitions = np.abs(np.diff(resampling.times)).sum()
     axes.plot(_transitions(resampling), resampling.times, color=_LINE, linewidth=1)
     axes.set_title(
-        f"{resampling.num_model_calls} network calls, {resampling.num_jumps} jumps, {transitions} transitions"
+        f"{resampling.num_model_calls} network calls, {resampling.num_jumps} jumps, "
+        f"{transitions} transitions"
     )
     axes.set_xlabel("transitions")
     axes.set_ylabel("diffusion time t")
