@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Sampler:
 
     def __post_init__(self) -> None:
         check_walk(self.noise, self.resampling)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As `inpaint` and `trajectory` take it, by name."""
+        return {"noise": self.noise, "resampling": self.resampling, "method": self.method}
 
     @property
     def num_steps(self) -> int:

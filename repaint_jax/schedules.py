@@ -22,7 +22,7 @@ __all__ = ["NoiseSchedule"]
 
 Array = np.ndarray
 
-_MOST_LEFT = 0.01  # of the variance, at the last step; usual schedules end below 0.005
+MOST_LEFT = 0.01  # of the variance, at the last step; usual schedules end below 0.005
 _MOST_STEPS = 1_000_000  # a thousand times the usual; more is a mistake that would fill memory
 
 
@@ -162,10 +162,10 @@ def check_end(noise: NoiseSchedule) -> None:
     As when betas made for 1000 steps are cut off after 100: alphas_cumprod then ends at 0.36.
     """
     left = float(noise.alphas_cumprod[-1])
-    if left > _MOST_LEFT:
+    if left > MOST_LEFT:
         warnings.warn(
             f"the noise schedule ends at alphas_cumprod {left:.2g}: the network saw no noisier "
-            f"pictures than with {left:.0%} of their variance left, but sampling starts from pure "
+            f"pictures than with {left:.0%} of their variance left, but a hole starts from pure "
             "noise, so that pictures may come out wrong: check that the schedule is that of the "
             f"training (with {noise.num_steps} steps the usual beta_end is "
             f"{min(20 / noise.num_steps, 0.999):.3g})",

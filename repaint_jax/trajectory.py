@@ -122,7 +122,7 @@ def trajectory(
     steps = np.arange(1, total + 1, dtype=np.int32), method.tabulate(noise, resampling)
     weights, code = split_model(model)
     stops = sorted({*(stops or ()), total})
-    done, state = resume or (0, _begin(method, keys, observations))
+    done, state = resume or (0, _begin(method, keys, observations, _first(steps[1])))
     if done not in (0, *stops) or state.x.shape != observations.image.shape:
         raise ValueError(
             f"resume must be what was yielded at one of the stops {stops}, with x of shape "
@@ -135,10 +135,19 @@ def trajectory(
         yield stop, _finish(state, observations) if stop == total else state
 
 
-def initial_state(method: Method, keys: jax.Array, images: jax.Array, known: jax.Array) -> Any:
+def initial_state(
+    keys: jax.Array,
+    images: jax.Array,
+    known: jax.Array,
+    *,
+    noise: NoiseSchedule,
+    resampling: ResampleSchedule,
+    method: Method,
+) -> Any:
     """Shapes and dtypes of the state that `trajectory` yields of these, by `jax.eval_shape`."""
     observations = Observation(images, known[..., None])
-    return jax.eval_shape(_begin, method, keys, observations)
+    first = _first(method.tabulate(noise, resampling))
+    return jax.eval_shape(_begin, method, keys, observations, first)
 
 
 def check_walk(noise: NoiseSchedule, resampling: ResampleSchedule) -> None:
@@ -169,12 +178,17 @@ def _segments(
         yield stop, jax.tree.map(lambda numbers, at=at: numbers[at], steps), rows < stop
 
 
+def _first(table: Any) -> Any:
+    """The numbers of the first step."""
+    return jax.tree.map(lambda numbers: numbers[0], table)
+
+
 @jax.jit
-def _begin(method: Method, keys: jax.Array, observations: Observation) -> Any:
+def _begin(method: Method, keys: jax.Array, observations: Observation, at: Any) -> Any:
     """The state of each picture before the first step."""
 
     def begin(key: jax.Array, observation: Observation) -> Any:
-        return method.init(jax.random.fold_in(key, 0), observation)
+        return method.init(jax.random.fold_in(key, 0), observation, at)
 
     return jax.vmap(begin)(keys, observations)
 

@@ -18,7 +18,7 @@ from repaint_jax import NoiseSchedule, ResampleSchedule, Sampler, inpaint, inpai
 from repaint_jax.errors import ArgumentError
 from repaint_jax.inpainting.naming import named_method
 from repaint_jax.inpainting.run import run_inpainting
-from repaint_jax.methods import METHODS, RePaint
+from repaint_jax.methods import METHODS, Observation, RePaint
 from repaint_jax.runtime.batches import Batches, Task
 
 SHAPE = (6, 4, 3)
@@ -56,6 +56,23 @@ def test_known_pixels_are_exact_whatever_a_method_does_and_the_hole_is_its_own(m
     np.testing.assert_array_equal(
         out, inpaint_batch(KEYS, MODEL, spoilt, KNOWN, method=method, **WALK)
     )
+
+
+@pytest.mark.parametrize(("share", "beta_end"), [(0.36, 0.02), (0.00002, 0.2)])
+def test_walks_start_from_the_last_level_of_their_schedule(share, beta_end):
+    noise = NoiseSchedule.linear(100, 0.0001, beta_end)
+    assert noise.alphas_cumprod[-1] == pytest.approx(share, rel=0.1)
+    method = RePaint()
+    table = method.tabulate(noise, ResampleSchedule.create(100, num_resamples=1))
+    first = jax.tree.map(lambda numbers: numbers[0], table)
+    observation = Observation(IMAGE, KNOWN[..., None])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    x = np.asarray(jax.vmap(lambda key: method.init(key, observation, first).x)(keys))
+    left = noise.alphas_cumprod[-1] if share > 0.01 else 0.0  # else pure noise everywhere
+    known = np.broadcast_to(KNOWN[..., None], SHAPE)
+    mean, variance = np.where(known, left**0.5 * IMAGE, 0), np.where(known, 1 - left, 1)
+    np.testing.assert_allclose(x.mean(0), mean, atol=5 / 4000**0.5)
+    np.testing.assert_allclose(x.var(0), variance, atol=5 * (2 / 4000) ** 0.5)
 
 
 @pytest.mark.parametrize("method", ALL, ids=by_name)

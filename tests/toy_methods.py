@@ -17,8 +17,8 @@ class Toy:
     def tabulate(self, noise, resampling):
         return Level.of(noise, resampling)
 
-    def init(self, key, observation):
-        return State.noise(key, observation)
+    def init(self, key, observation, at):
+        return State.noise(key, observation, at)
 
     def cost(self, resampling):
         return np.full(resampling.num_model_calls, self.calls)
@@ -105,8 +105,8 @@ class Multistep(Toy):
     order: float = 0.5
     calls = 1.0
 
-    def init(self, key, observation):
-        state = State.noise(key, observation)
+    def init(self, key, observation, at):
+        state = State.noise(key, observation, at)
         return Remembering(*state, jnp.zeros_like(state.x))
 
     def step(self, model, state, observation, at, key):
@@ -130,7 +130,7 @@ class Particles(Toy):
     count: int = static(default=4)
     calls = 4.0
 
-    def init(self, key, observation):
+    def init(self, key, observation, at):
         particles = jax.random.normal(key, (self.count, *observation.image.shape))
         zeros = jnp.zeros(observation.image.shape)
         return Population(particles[0], zeros, particles, jnp.zeros(self.count))

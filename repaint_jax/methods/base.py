@@ -31,7 +31,7 @@ import numpy as np
 
 from repaint_jax.denoisers import Denoiser, split_output
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.schedules import NoiseSchedule
+from repaint_jax.schedules import MOST_LEFT, NoiseSchedule
 
 __all__ = ["Level", "Method", "Observation", "State", "method", "static"]
 
@@ -73,9 +73,15 @@ class State(NamedTuple):
     x0: jax.Array
 
     @classmethod
-    def noise(cls, key: jax.Array, observation: Observation) -> State:
-        """x_T ~ N(0, I), and nothing predicted yet."""
-        x = jax.random.normal(key, observation.image.shape)
+    def noise(cls, key: jax.Array, observation: Observation, level: Level) -> State:
+        """x_T ~ N(0, I), and nothing predicted yet.
+
+        Where the noise schedule ends far from pure noise, the known pixels are those of its last
+        level, the first step's: a x_0 + s z.
+        """
+        z = jax.random.normal(key, observation.image.shape)
+        known = observation.known & (level.signal**2 > MOST_LEFT)
+        x = jnp.where(known, level.signal * observation.image + level.sigma * z, z)
         return cls(x, jnp.zeros_like(x))
 
 
@@ -91,8 +97,8 @@ class Method(Protocol):
         """The numbers of the N steps of a walk: a pytree of arrays [N, ...], cast once."""
         ...
 
-    def init(self, key: jax.Array, observation: Observation) -> Any:
-        """The state before the first step."""
+    def init(self, key: jax.Array, observation: Observation, at: Any) -> Any:
+        """The state before the first step, of which `at` are the numbers: a row of `tabulate`."""
         ...
 
     def step(

@@ -40,9 +40,9 @@ class DDNM:
         """The numbers of each step."""
         return Level.of(noise, resampling)
 
-    def init(self, key: jax.Array, observation: Observation) -> State:
+    def init(self, key: jax.Array, observation: Observation, at: Level) -> State:
         """Pure noise."""
-        return State.noise(key, observation)
+        return State.noise(key, observation, at)
 
     def step(
         self, model: Denoiser, state: State, observation: Observation, at: Level, key: jax.Array

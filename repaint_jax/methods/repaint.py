@@ -75,9 +75,9 @@ class RePaint:
         )
         return Step(reverse, Level.of(noise, resampling))
 
-    def init(self, key: jax.Array, observation: Observation) -> State:
+    def init(self, key: jax.Array, observation: Observation, at: Step) -> State:
         """Pure noise."""
-        return State.noise(key, observation)
+        return State.noise(key, observation, at.level)
 
     def step(
         self, model: Denoiser, state: State, observation: Observation, at: Step, key: jax.Array

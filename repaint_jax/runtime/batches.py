@@ -224,7 +224,7 @@ class Batches:
         """The trajectory of at most `size` jobs, or what a snapshot leaves of it."""
         looks = {*sampler.resampling.film_stops()} if film else set()
         batch = self._batch(jobs)
-        now = file.load(initial_state(sampler.method, *batch))
+        now = file.load(initial_state(*batch, **sampler.arguments))
         resumed = before.resumed + sampler.calls[now.steps]
         earlier, started = now.seconds, time.perf_counter()
         with compile_clock() as compiling, file.saved_when_interrupted(lambda: now):
@@ -265,9 +265,7 @@ class Batches:
             self._shared.model,
             images,
             known,
-            noise=sampler.noise,
-            resampling=sampler.resampling,
-            method=sampler.method,
+            **sampler.arguments,
             stops=segment_stops(sampler.resampling),
             resume=(start.steps, self._shared.spread(start.state)) if start.steps else None,
         )
