@@ -59,41 +59,46 @@ def main(argv: list[str]) -> None:
         network.save_pretrained(Path(folder) / "unet")
         diffusers.DDPMScheduler().save_pretrained(Path(folder) / "scheduler")
         model, noise = load_diffusers(folder)
+    makers = {
+        "jax": lambda: jax_step(model, noise, pictures),
+        "torch": lambda: torch_step(network, noise, pictures),
+    }
     if _ONLY.value:
-        makers = {"jax": lambda: jax_step(model, noise, pictures),
-                  "torch": lambda: torch_step(network, noise, pictures)}  # fmt: skip
-        step = makers[_ONLY.value]()
-        for _ in range(_STEPS.value):
-            step()
+        repeated(makers[_ONLY.value]())
         print(peak_memory())
         return
     count = sum(weights.numel() for weights in network.parameters())
     print(f"{count / 1e6:.2f} M weights, {_BATCH_SIZE.value} pictures of {shape[1:]} a step")
     check_equal(network, model, noise, pictures)
-    steps = {
-        "jax": jax_step(model, noise, pictures),
-        "torch": torch_step(network, noise, pictures),
-    }
+    rates = timed({name: make() for name, make in makers.items()})
+    result = {name: report(name, several) for name, several in rates.items()}
+    low, median, high = ratio(rates["jax"], rates["torch"])
+    print(f"jax / torch {median:.2f} (round by round from {low:.2f} to {high:.2f})")
+    print(json.dumps(result))
+
+
+def timed(steps: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """Pictures a second of each, round by round, in turns."""
     turns = {name: partial(repeated, step) for name, step in steps.items()}
     for turn in turns.values():  # compiles and warms up
         turn()
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for name, seconds in alternate(turns, _ROUNDS.value):
         rates[name].append(_BATCH_SIZE.value * _STEPS.value / seconds)
-    result: dict[str, Any] = {}
-    for name, several in rates.items():
-        low, median, high = Spread.of(several)
-        memory = printed_by(
-            [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], f"--only={name}"]
-        )
-        print(
-            f"{name:6} {median:7.1f} pictures/s (from {low:.1f} to {high:.1f}), peak memory "
-            + ("not known" if memory is None else f"{memory / 1e9:.2f} GB")
-        )
-        result[name] = {"pictures_per_second": several, "peak_memory": memory}
-    low, median, high = ratio(rates["jax"], rates["torch"])
-    print(f"jax / torch {median:.2f} (round by round from {low:.2f} to {high:.2f})")
-    print(json.dumps(result))
+    return rates
+
+
+def report(name: str, rates: list[float]) -> dict[str, Any]:
+    """Prints one's speed, and the memory it takes in a process of its own."""
+    low, median, high = Spread.of(rates)
+    memory = printed_by(
+        [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], f"--only={name}"]
+    )
+    print(
+        f"{name:6} {median:7.1f} pictures/s (from {low:.1f} to {high:.1f}), peak memory "
+        + ("not known" if memory is None else f"{memory / 1e9:.2f} GB")
+    )
+    return {"pictures_per_second": rates, "peak_memory": memory}
 
 
 def repeated(step: Callable[[], None]) -> None:

@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 
 from repaint_jax.cli import FLAGS, define_sampling_flags, joined_processes, launch
 from repaint_jax.errors import ConfigError
+from repaint_jax.evaluation.building import build_set
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.evaluation.run import build_set, run_evaluation
+from repaint_jax.evaluation.run import run_evaluation
 from repaint_jax.runtime.workdirs import held
 
 _DATA = flags.DEFINE_string(

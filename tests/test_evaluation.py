@@ -23,9 +23,10 @@ from PIL import Image
 
 from repaint_jax.errors import ConfigError, DataError, ImageError
 from repaint_jax.evaluation import lpips as lpips_module
+from repaint_jax.evaluation.building import build_set
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.evaluation.run import build_set, run_evaluation
+from repaint_jax.evaluation.run import run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
 from repaint_jax.files import in_text

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from PIL import Image
 from test_naming import NASTY, files
 
+from repaint_jax.evaluation.building import build_set
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
-from repaint_jax.evaluation.run import build_set, run_evaluation
+from repaint_jax.evaluation.run import run_evaluation
 from repaint_jax.files import in_text
 from repaint_jax.inpainting.run import run_inpainting
 from repaint_jax.pictures.images import save_image
