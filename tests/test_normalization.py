@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_convolution import run
 
 from repaint_jax.models.kernels import normalization, onednn
 
@@ -58,3 +59,26 @@ def test_a_picture_does_not_depend_on_its_batch():
     np.testing.assert_array_equal(foreign(x[1:2], gain[1:2], offset[1:2]), whole[1:2])
     mapped = jax.vmap(lambda x: foreign(x[None], gain[:1], offset[:1])[0])(x)
     np.testing.assert_array_equal(mapped[:1], whole[:1])
+
+
+TWO_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from repaint_jax.models.kernels import onednn
+from test_normalization import drawn, foreign
+
+pictures = NamedSharding(Mesh(np.array(jax.devices()), ("pictures",)), PartitionSpec("pictures"))
+arrays = drawn(4, 4, 4, 32)
+shared = [jax.device_put(array, pictures) for array in arrays]
+gradients = jax.jit(jax.grad(lambda *arrays: jnp.sin(foreign(*arrays)).sum(), (0, 1, 2)))
+compiled = gradients.lower(*shared).compile()
+program = compiled.as_text()
+assert onednn.NORMALIZATION_GRADIENT in program and "all-gather" not in program
+for mine, alone in zip(compiled(*shared), gradients(*arrays), strict=True):
+    np.testing.assert_array_equal(mine, alone)
+print("done")
+"""
+
+
+def test_devices_take_the_derivatives_of_their_own_pictures():
+    assert run(TWO_DEVICES, XLA_FLAGS="--xla_force_host_platform_device_count=2")[0] == "done"

@@ -123,7 +123,7 @@ class ForeignFunction:
                 return lax.psum(foreign(*arrays), axis)
 
             function = summed if sums and axis is not None else foreign
-            return mesh, function, out[0] if one else out, into
+            return mesh, function, out[0] if one else list(out), into
 
         @custom_partitioning
         def function(*arrays: jax.Array) -> Any:
