@@ -104,8 +104,18 @@ def split_output(output: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array 
     """The model's output for x [..., C] as noise [..., C] and, if it has 2C channels, the rest.
 
     Raises:
+        TypeError: it is no array.
         ValueError: it has another shape.
     """
+    if not hasattr(output, "shape"):
+        mend = "(lambda x, t: model(x, t)[0])"
+        if not isinstance(output, tuple | list):
+            held = [*output] if isinstance(output, dict) else [*vars(output)][:4]
+            mend = f"one of what it holds, {', '.join(map(str, held))}"
+        raise TypeError(
+            f"the model returned a {type(output).__name__}: expected the noise, one array of x's "
+            f"shape; wrap the model so that it returns that, {mend}"
+        )
     *pixels, channels = x.shape
     if output.shape not in ((*pixels, channels), (*pixels, 2 * channels)):
         raise ValueError(

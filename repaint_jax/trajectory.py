@@ -230,6 +230,8 @@ def _finish(state: Any, observations: Observation) -> Any:
 
 def _typed(keys: jax.Array) -> jax.Array:
     """Accepts the older uint32 keys too."""
+    if not isinstance(keys, jax.Array | np.ndarray):
+        raise TypeError(f"a random key is expected, jax.random.key(0) or several; got {keys!r}")
     if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         return keys
     return jax.random.wrap_key_data(keys)

@@ -1,6 +1,7 @@
 """Side by side with diffusers: every structure, and whole trajectories."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from diffusers_reference import diffusers, predict, random_unet, save_pipeline, 
 from moves import repaint_step
 
 from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule
-from repaint_jax.checkpoints import load_diffusers
+from repaint_jax.checkpoints import load_diffusers, read_checkpoint
 from repaint_jax.methods.repaint import Draws
 
 TIMES = np.array([0, 1, 250, 999])
@@ -229,3 +230,68 @@ def test_trajectories_without_a_picture_are_diffusers(tmp_path, monkeypatch, pre
 def test_the_schedule_of_the_paper_is_the_published_models(tmp_path):
     _, noise = load_diffusers(save_pipeline(tmp_path, random_unet(**SMALL)))
     np.testing.assert_array_equal(noise.betas, NoiseSchedule.linear(1000).betas)
+
+
+SOLVERS = [
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "SASolverScheduler",
+    "UniPCMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "PNDMScheduler",
+    "DEISMultistepScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_of_another_solver_the_training_is_taken_and_the_solver_left(tmp_path, solver):
+    training = {"beta_schedule": "scaled_linear", "beta_end": 0.03, "num_train_timesteps": 500}
+    random_unet(**SMALL).save_pretrained(tmp_path / "unet")
+    saved = getattr(diffusers, solver)(**training, prediction_type="v_prediction")
+    saved.save_pretrained(tmp_path / "scheduler")
+    read = read_checkpoint(tmp_path)
+    np.testing.assert_allclose(read.noise.betas, saved.betas.double().numpy(), rtol=1e-5)
+    assert read.prediction == "v"
+    assert read.variance == "fixed_small"
+
+
+def test_pictures_that_are_no_squares_are_read(tmp_path):
+    save_pipeline(tmp_path, random_unet(**{**SMALL, "sample_size": (32, 48)}))
+    assert read_checkpoint(tmp_path).image_size == (32, 48)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"variant": "fp16"},
+        {"variant": "ema", "safe_serialization": False},
+        {"max_shard_size": "20KB"},
+        {"max_shard_size": "20KB", "variant": "fp16"},
+    ],
+    ids=str,
+)
+def test_weights_are_found_however_diffusers_saves_them(tmp_path, how):
+    unet = random_unet(**SMALL)
+    save_pipeline(tmp_path, unet)
+    shutil.rmtree(tmp_path / "unet")
+    unet.save_pretrained(tmp_path / "unet", **how)
+    assert not (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    if "max_shard_size" in how:
+        assert len([*(tmp_path / "unet").glob("*-of-*")]) > 2
+    given = inputs(SMALL)
+    model = load_diffusers(tmp_path)[0]
+    assert relative_error(forward(model, *given), predict(unet, *given)) < 1e-4
+
+
+def test_a_file_that_lacks_is_named(tmp_path):
+    unet = random_unet(**SMALL)
+    save_pipeline(tmp_path, unet)
+    shutil.rmtree(tmp_path / "unet")
+    unet.save_pretrained(tmp_path / "unet", max_shard_size="20KB")
+    next((tmp_path / "unet").glob("*-00002-of-*")).unlink()
+    with pytest.raises(FileNotFoundError, match=r"of the \d+ files of its weights, .*00001-of-"):
+        load_diffusers(tmp_path)

@@ -284,6 +284,11 @@ def test_inpaint_works_inside_a_users_own_jit_and_vmap():
     np.testing.assert_allclose(inner, expected, atol=1e-5)
 
 
+class Output:
+    def __init__(self, sample):
+        self.sample = sample
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -299,6 +304,10 @@ def test_inpaint_works_inside_a_users_own_jit_and_vmap():
             {"model": lambda x, t: x[..., :1]},
             r"returned \[1, 6, 5, 1\] for pictures \[1, 6, 5, 3\]",
         ),
+        ({"model": lambda x, t: (x, x)}, r"a tuple.*\(lambda x, t: model\(x, t\)\[0\]\)"),
+        ({"model": lambda x, t: {"sample": x}}, r"a dict: .* one of what it holds, sample"),
+        ({"model": lambda x, t: Output(x)}, "an? Output: .* one of what it holds, sample"),
+        ({"key": 0}, r"jax.random.key\(0\) or several; got 0"),
         ({"noise": TRAINED}, r"T = 12 .* has 1000 steps.*noise.respace\(12\)"),
     ],
 )

@@ -25,7 +25,7 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def diffusers_folder(name: str | Path) -> Path:
-    """The folder of that name, or the hub's model of that name, downloaded; downloaded.
+    """The folder of that name, or the hub's model of that name, downloaded.
 
     Raises:
         FileNotFoundError: it is neither.
@@ -138,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"there is no {path}; expected a folder that diffusers' save_pretrained wrote"
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (RecursionError, ValueError) as error:
         raise CheckpointError(f"{path} is no JSON ({error}): download or copy it again") from error
     if not isinstance(content, dict):
