@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +16,23 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from repaint_jax.checkpoints import CheckpointError
-from repaint_jax.errors import ArgumentError, ConfigError
-from repaint_jax.pictures.datasets import DataError
-from repaint_jax.pictures.images import ImageError
+from repaint_jax.errors import (
+    ArgumentError,
+    ConfigError,
+    DataError,
+    ImageError,
+    ProcessError,
+    mend_of,
+)
 from repaint_jax.runtime.compilation import keep_compiled
-from repaint_jax.runtime.devices import one_device_a_core
-from repaint_jax.runtime.processes import ProcessError, Processes, alive, join
+from repaint_jax.runtime.devices import one_device_a_core, platform_fault
+from repaint_jax.runtime.files import expanded
+from repaint_jax.runtime.processes import Processes, alive, join
+from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import held
+
+# Which flag is the Python argument that an error or a warning names.
+FLAGS = {"invert": "--config.invert_mask", "mask": "--config.mask", "workdir": "--workdir"}
 
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
@@ -35,12 +45,16 @@ def launch(
     command: Callable[[ConfigDict, Path], None],
     *,
     without_config: Callable[[Path], None] | None = None,
+    flags_of: Mapping[str, str] = FLAGS,
+    place: str = "out/{}",
 ) -> None:
     """Runs `command(config, workdir)` with the flags --config and --workdir.
 
     Args:
         command: what to do.
         without_config: what to do when there is --workdir alone, if that makes sense.
+        flags_of: which flag is the Python argument that an error or a warning names.
+        place: the default of --workdir, of the configuration's name.
     """
     config_flags.DEFINE_config_file(
         "config",
@@ -49,7 +63,8 @@ def launch(
         "--config.mask=expand --config.resampling.num_resamples=10. The file's header tells what "
         "the fields mean.",
     )
-    flags.DEFINE_string("workdir", None, "Folder for the results; default out/<config name>.")
+    default = place.format("<config name>")
+    flags.DEFINE_string("workdir", None, f"Folder for the results; default {default}.")
     _show_in_help("config", "workdir")
 
     def main(argv: Sequence[str]) -> None:
@@ -61,9 +76,10 @@ def launch(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         keep_compiled()
         config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+        workdir = workdir and expanded(workdir)
         try:
             if config is not None:
-                workdir = workdir or os.path.join("out", _config_file().stem)
+                workdir = workdir or place.format(_config_file().stem)
                 command(config, Path(workdir))
             elif without_config and workdir:
                 without_config(Path(workdir))
@@ -72,12 +88,16 @@ def launch(
                     "which configuration? Give --config=configs/celeba.py or another file"
                 )
         except USER_ERRORS as error:
-            sys.exit(f"error: {_told(error)}")
+            sys.exit(f"error: {_told(error)}{_flag(error, flags_of)}")
+        except (AssertionError, RuntimeError):
+            if fault := platform_fault():
+                sys.exit(f"error: {fault}")
+            raise
         except KeyboardInterrupt:
-            print(f"\nstopped; the same command goes on from {workdir}", file=sys.stderr)
+            tell(f"\nstopped; the same command goes on from {workdir}", sys.stderr)
             sys.exit(130)
 
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda w, *_, **__: f"warning: {_told(w)}{_flag(w, flags_of)}\n"
     app.run(main, flags_parser=_parse)
 
 
@@ -130,9 +150,12 @@ def joined_processes(workdir: Path) -> Iterator[Processes]:
     if several and not given.distributed and None in (count, index):
         raise ProcessError("of several processes each needs --num_processes and --process_id")
     if not (address or given.distributed):
-        yield Processes(index or 0, count or 1)
+        by_hand = Processes(index or 0, count or 1)
+        with held(workdir, by_hand.index):
+            yield by_hand
         return
-    with alive(*join(address, count, index), workdir) as processes:
+    index, count = join(address, count, index)
+    with held(workdir, index), alive(index, count, workdir) as processes:
         yield processes
 
 
@@ -150,6 +173,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
     """Parses flags; unlike absl it ends a misspelt config field or file in one line, too."""
     if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
         return app.parse_flags_with_usage(list(argv))  # prints and exits
+    argv = list(argv)
+    for i, flag in enumerate(argv):  # the file is read before anybody else could expand its name
+        if name := re.match(r"(--?config=)(.*)", flag, re.DOTALL):
+            argv[i] = name[1] + str(expanded(name[2]))
+        elif flag in ("--config", "-config") and i + 1 < len(argv):
+            argv[i + 1] = str(expanded(argv[i + 1]))
     try:
         rest = flags.FLAGS(argv)
         if flags.FLAGS.config is not None:  # an unreadable file shows itself on first use
@@ -163,7 +192,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _told(error: Exception) -> str:
+def _flag(fault: object, flags_of: Mapping[str, str]) -> str:
+    """The flag that mends an error or a warning, if it tells an argument: " (here --workdir)"."""
+    argument, *value = mend_of(fault).split("=", 1)
+    return f" (here {'='.join([flags_of[argument], *value])})" if argument in flags_of else ""
+
+
+def _told(error: Warning | Exception | str) -> str:
     """The message in one line; of the system's own errors the part that helps."""
     if not isinstance(error, OSError) or error.strerror is None:
         return " ".join(str(error).split())

@@ -41,8 +41,8 @@ SAMPLING: Fields = {
     "mask": Field(
         "half",
         str,
-        "half, expand, alternating_lines, super_resolution, wide, narrow, box; or a file or a "
-        "folder of masks, white = keep, black = fill",
+        "half, expand, alternating_lines, super_resolution, wide, narrow, box, whole; or a file or "
+        "a folder of masks, white = keep, black = fill",
     ),
     "invert_mask": Field(False, bool, "whether white marks the hole"),
     "num_samples": Field(1, int, "ways to fill each picture", 1, 100_000),

@@ -1,4 +1,15 @@
-"""Errors that a caller can mend; each message is one line that says how."""
+"""What a user can mend: each message says in one line what is wrong, and the cure.
+
+A message speaks of the Python API, as in "pass invert=True". Where an argument mends the fault, the
+error or warning carries it as `mend`, "invert=True": who offers the argument under another name,
+such as the command line, can say so beside.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Fault = TypeVar("Fault", bound=BaseException)
 
 
 class ArgumentError(ValueError):
@@ -16,3 +27,29 @@ class ArgumentError(ValueError):
 
 class ConfigError(ValueError):
     """A configuration cannot be run; the message names the field, the fault and the mend."""
+
+
+class ImageError(ValueError):
+    """A picture or mask cannot be used."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
+
+
+class DataError(ValueError):
+    """A collection of pictures cannot be used."""
+
+
+class ProcessError(RuntimeError):
+    """The processes of a run do not find each other, or one is gone."""
+
+
+def mended_by(mend: str, fault: Fault) -> Fault:
+    """The error or warning, which from now on tells the argument that mends it."""
+    fault.mend = mend  # type: ignore[attr-defined]
+    return fault
+
+
+def mend_of(fault: object) -> str:
+    """That argument, such as "invert=True" or "workdir"; nothing if there is none."""
+    return getattr(fault, "mend", "")

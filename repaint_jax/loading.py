@@ -19,7 +19,7 @@ from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
 from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.files import expanded, fingerprint
-from repaint_jax.schedules import SCHEDULES, NoiseSchedule
+from repaint_jax.schedules import SCHEDULES, NoiseSchedule, check_end
 
 __all__ = ["load_pipeline"]
 
@@ -77,6 +77,7 @@ def load_pipeline(
     channels = _channels(path, network)
     shape = picture_shape(image_size, checkpoint.image_size, network.downsampling)
     noise = trained_noise(checkpoint.noise, noise_kind, num_train_steps)
+    check_end(noise)
     steering = (
         load_classifier(classifier, (*shape, channels), computing, num_head_channels)
         if classifier

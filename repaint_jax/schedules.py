@@ -13,6 +13,7 @@ and then `timesteps[t]` is what the network must be told at index t.
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ __all__ = ["NoiseSchedule"]
 
 Array = np.ndarray
 
+_MOST_LEFT = 0.01  # of the variance, at the last step; usual schedules end below 0.005
 _MOST_STEPS = 1_000_000  # a thousand times the usual; more is a mistake that would fill memory
 
 
@@ -168,6 +170,23 @@ class NoiseSchedule:
         """x_t drawn from q(x_t | x_0), given standard normal `noise` of x0's shape."""
         ac = float(self.alpha_cumprod_at(t))
         return ac**0.5 * x0 + (1 - ac) ** 0.5 * noise
+
+
+def check_end(noise: NoiseSchedule) -> None:
+    """Warns of a schedule whose last level is far from the pure noise that sampling starts from.
+
+    As when betas made for 1000 steps are cut off after 100: alphas_cumprod then ends at 0.36.
+    """
+    left = float(noise.alphas_cumprod[-1])
+    if left > _MOST_LEFT:
+        warnings.warn(
+            f"the noise schedule ends at alphas_cumprod {left:.2g}: the network saw no noisier "
+            f"pictures than with {left:.0%} of their variance left, but sampling starts from pure "
+            "noise, so that pictures may come out wrong: check that the schedule is that of the "
+            f"training (with {noise.num_steps} steps the usual beta_end is "
+            f"{min(20 / noise.num_steps, 0.999):.3g})",
+            stacklevel=2,
+        )
 
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {

@@ -3,7 +3,7 @@
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --masks=wide,narrow
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --methods=repaint:250/10/10,ddnm
 python scripts/evaluate.py --config=configs/celeba.py --data=faces --schedules=100/10/1,100/10/10
-python scripts/evaluate.py --evaluate_only --workdir=out/celeba
+python scripts/evaluate.py --evaluate_only --workdir=out/celeba_evaluation
 
 Killed at any moment, the same command goes on with the pictures that are not there yet. Results of
 another program are scored along if they lie in WORKDIR/inpainted/NAME/MASK/PICTURE_SAMPLE.png.
@@ -15,10 +15,11 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from repaint_jax.cli import define_sampling_flags, joined_processes, launch
+from repaint_jax.cli import FLAGS, define_sampling_flags, joined_processes, launch
 from repaint_jax.errors import ConfigError
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_set, run_evaluation
+from repaint_jax.runtime.workdirs import held
 
 _DATA = flags.DEFINE_string(
     "data", None, "Pictures: a folder, a zip, an npz or a pattern such as 'faces/*.png'."
@@ -49,7 +50,7 @@ define_sampling_flags()
 def evaluate(config: ConfigDict, workdir: Path) -> None:
     """Samples what is lacking and scores, or only scores."""
     if _EVALUATE_ONLY.value:
-        run_scoring(workdir)
+        score(workdir)
         return
     chosen = build_set(
         config,
@@ -70,8 +71,14 @@ def score(workdir: Path) -> None:
     """What can be done without a configuration."""
     if not _EVALUATE_ONLY.value:
         raise ConfigError("which configuration? Give --config=configs/celeba.py or another file")
-    run_scoring(workdir)
+    with held(workdir):
+        run_scoring(workdir)
 
 
 if __name__ == "__main__":
-    launch(evaluate, without_config=score)
+    launch(
+        evaluate,
+        without_config=score,
+        flags_of={**FLAGS, "mask": "--masks"},
+        place="out/{}_evaluation",
+    )

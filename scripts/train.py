@@ -4,8 +4,20 @@ python scripts/train.py --config=configs/train/folder.py --config.data=my_pictur
 python scripts/train.py --config=configs/train/fashion_mnist.py --config.data=fashion_mnist.npz
 """
 
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
 from repaint_jax.cli import launch
+from repaint_jax.runtime.workdirs import held
 from repaint_jax.training.run import run_training
 
+
+def train(config: ConfigDict, workdir: Path) -> None:
+    """Trains in a folder that nobody else writes to."""
+    with held(workdir):
+        run_training(config, workdir)
+
+
 if __name__ == "__main__":
-    launch(run_training)
+    launch(train)

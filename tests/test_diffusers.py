@@ -356,7 +356,7 @@ def config(folder, tmp_path):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_a_folder_is_inpainted_with(config, folder, tmp_path, prediction):
-    scheduler(folder, prediction_type=prediction, trained_betas=[0.1, 0.2, 0.3, 0.4])
+    scheduler(folder, prediction_type=prediction, trained_betas=[0.1, 0.5, 0.9, 0.95])
     run_inpainting(config, tmp_path / "out")
     assert (tmp_path / "out" / "grid.png").is_file()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["calls"] == 3

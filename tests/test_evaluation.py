@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import jax
 import numpy as np
@@ -21,15 +21,15 @@ import pytest
 from config_files import ROOT, load_config
 from PIL import Image
 
-from repaint_jax.errors import ConfigError
+from repaint_jax.errors import ConfigError, DataError, ImageError
 from repaint_jax.evaluation import lpips as lpips_module
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import build_set, run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
-from repaint_jax.pictures.datasets import DataError
 from repaint_jax.pictures.images import save_image
+from repaint_jax.runtime.files import in_text
 from repaint_jax.runtime.processes import Processes
 
 SIDE = 16
@@ -75,6 +75,26 @@ def whole(config, faces, tmp_path):
     """An evaluation that nothing disturbed."""
     run_evaluation(config, request(config, faces), tmp_path / "whole")
     return tmp_path / "whole"
+
+
+class Page(html.parser.HTMLParser):
+    """What a page consists of: tags, texts, and the files that it shows and links."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.texts, self.files = [], [], []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, tuple(name for name, _ in attributes)))
+        self.files += [
+            unquote_to_bytes(value).decode("utf-8", "surrogateescape")
+            for name, value in attributes
+            if name in ("src", "href")
+        ]
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
 
 # ---------------------------------------------------------------- figures
@@ -129,6 +149,72 @@ def test_another_programs_pictures_are_scored_and_what_does_not_fit_is_told(tmp_
     assert "Not scored: " in printed
     assert "expected the size of its original, 16x16, got 20x20" in printed
     assert [row["method"] for row in scores(tmp_path)] == ["lama"]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "files", "expected"),
+    [
+        # By PICTURE.png or by PICTURE_SAMPLE.png, whichever suits all.
+        (["a", "a_1"], ["a.png", "a_1.png"], {"a": [0], "a_1": [0]}),
+        (["a", "a_1"], ["a_0.png", "a_1.png", "a_1_0.png"], {"a": [0, 1], "a_1": [0]}),
+        (["a", "a_0"], ["a_0.png", "a_0_0.png"], {"a": [0], "a_0": [0]}),
+        (["a"], ["a.png", "a_2.png"], {"a": [0, 2]}),
+        (["a\nb", "c"], ["a\nb_3.png", "c_0.png"], {"a\nb": [3], "c": [0]}),
+        (["caf\xe9"], ["cafe\u0301_0.png"], {"caf\xe9": [0]}),
+    ],
+)
+def test_samples_are_told_from_pictures_whose_names_end_in_a_number(
+    tmp_path, pictures, files, expected
+):
+    for name in pictures:
+        save_image(Folder(tmp_path).original(name), np.zeros((4, 4), np.uint8))
+    for name in files:
+        save_image(tmp_path / "inpainted/m/half" / name, np.zeros((4, 4), np.uint8))
+    found, faults = Folder(tmp_path).samples("m", "half")
+    assert {name: list(some) for name, some in found.items()} == expected
+    assert not faults
+
+
+def test_files_that_are_no_result_or_one_twice_are_told(tmp_path):
+    hand_made(
+        tmp_path, {f"m/half/{name}.png": 9 for name in ("a_1_1", "a_1_01", "b", "a_1_\u0663")}
+    )
+    (tmp_path / "inpainted/m/half/a_1_2.jpg").touch()
+    rows, faults = score_folder(Folder(tmp_path))
+    assert [row["sample"] for row in rows] == [1]
+    assert len(faults) == 4
+    assert any("a_1_1.png: a_1_01.png is sample 1 of a_1 already" in fault for fault in faults)
+    assert sum("expected PICTURE_SAMPLE.png of a picture in original/" in f for f in faults) == 3
+
+
+def test_names_of_another_program_are_text_in_the_page_and_the_tables(tmp_path):
+    """Whatever a method is called, no tag and no attribute is made of it."""
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    evil = [
+        "<img src=x onerror=alert(1)>",
+        '" onmouseover="x',
+        "a|b",
+        "a  b",
+        "a\nb",
+        "&lt;",
+        latin,
+    ]
+    hand_made(tmp_path, {f"{name}/half/a_1_0.png": 9 for name in evil})
+    run_scoring(tmp_path)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    plain = hand_made(tmp_path / "plain", {f"m{i}/half/a_1_0.png": 9 for i in range(len(evil))})
+    run_scoring(plain.root)
+    other = Page((plain.root / "report.html").read_text(encoding="utf-8"))
+    assert page.tags == other.tags  # names of tags and of attributes
+    shown = [text for text in page.texts if text in map(in_text, evil)]
+    assert {*shown} == {*map(in_text, evil)}
+    assert all((tmp_path / file).is_file() for file in page.files)
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "<img" not in table
+    rows = [line for line in table.split("## ")[0].splitlines() if line.startswith("| half")]
+    assert len({line.replace(r"\|", "").count("|") for line in rows[: len(evil)]}) == 1
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(evil)
 
 
 def test_intervals_are_students():
@@ -269,7 +355,7 @@ def test_what_would_mix_two_evaluations_is_refused(config, faces, tmp_path, whol
 
 
 def test_an_npz_is_evaluated(config, tmp_path):
-    pictures_ = np.random.default_rng(0).integers(0, 256, (3, 20, 20), np.uint8)
+    pictures_ = np.random.default_rng(0).integers(0, 256, (4, 20, 20), np.uint8)
     np.savez(tmp_path / "data.npz", x_test=pictures_)
     out = tmp_path / "out"
     asked = request(
@@ -284,7 +370,8 @@ def test_an_npz_is_evaluated(config, tmp_path):
     [
         ({"data": ""}, "--data: which pictures"),
         ({"masks": []}, "--masks: none given"),
-        ({"masks": ["widest"]}, "--masks: expected one of wide"),
+        ({"masks": ["widest"]}, "expected one of wide, narrow"),
+        ({"masks": ["half", "half"]}, "half: this mask is given twice"),
         ({"schedules": ["250-10-10"]}, "--methods: METHOD:T/j/r, such as repaint:250/10/10"),
         ({"schedules": ["4/9/2/1"]}, "--methods: METHOD:T/j/r"),
         ({"schedules": ["4/2/2", "4/2/2"]}, "--methods: two of them are called repaint_4_2_2"),
@@ -295,7 +382,7 @@ def test_an_npz_is_evaluated(config, tmp_path):
     ],
 )
 def test_wrong_flags_are_one_line(config, faces, tmp_path, asked, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, ImageError), match=message):
         run_evaluation(config, request(config, faces, **asked), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -325,20 +412,8 @@ def test_a_request_takes_flags_before_the_config(config):
     assert (asked.masks, asked.methods) == (["half"], ["repaint:5", "repaint:9/3/1"])
 
 
-class Sources(html.parser.HTMLParser):
-    """What a page shows and links."""
-
-    def __init__(self):
-        super().__init__()
-        self.files = []
-
-    def handle_starttag(self, tag, attributes):
-        self.files += [unquote(value) for name, value in attributes if name in ("src", "href")]
-
-
 def test_every_picture_of_the_page_is_there(whole):
-    page = Sources()
-    page.feed((whole / "report.html").read_text())
+    page = Page((whole / "report.html").read_text(encoding="utf-8"))
     # Of each mask and picture: the original, the masked, two schedules' two samples, the mean.
     assert len(page.files) == 2 * (2 * 5 * (2 + 2 * 2 + 1))  # shown and linked
     assert all((whole / file).is_file() for file in page.files)

@@ -186,6 +186,63 @@ def test_a_finished_run_is_started_anew(config, tmp_path, capsys):
     assert {k for k, v in outputs(tmp_path).items() if v != before[k]} == {"inpainted/a_0.png"}
 
 
+def files(workdir):
+    return sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file())
+
+
+def test_what_lies_in_a_folder_belongs_to_its_configuration(config, tmp_path, tiny, faces):
+    """Fewer samples, fewer pictures, other ones: as if the folder had been empty."""
+    run_inpainting(config, tmp_path / "out")
+    (tmp_path / "out" / "original" / "mine.png").touch()  # no run's
+    (tmp_path / "out" / "inpainted" / "mine_0.png").touch()
+    one = str(faces / "a.png")
+    (tmp_path / "other").mkdir()
+    shutil.copy(one, tmp_path / "other" / "c.png")
+    for change in ({"num_samples": 1}, {"image": one}, {"image": str(tmp_path / "other")}):
+        with config.unlocked():
+            config.update(change)
+        run_inpainting(config, tmp_path / "out")
+        run_inpainting(config, tmp_path / "fresh")
+        assert files(tmp_path / "out") == sorted(
+            [*files(tmp_path / "fresh"), "inpainted/mine_0.png", "original/mine.png"]
+        )
+        shutil.rmtree(tmp_path / "fresh")
+
+
+def test_nor_does_a_run_that_was_given_up_leave_anything(config, unfinished, tmp_path):
+    shutil.rmtree(unfinished / "unfinished")  # as the error says
+    config.num_samples = 1
+    config.seed = 1
+    run_inpainting(config, unfinished)
+    run_inpainting(config, tmp_path / "fresh")
+    assert files(unfinished) == files(tmp_path / "fresh")
+
+
+def test_a_finished_run_that_is_started_again_and_stopped_has_lost_nothing(
+    config, tmp_path, monkeypatch
+):
+    run_inpainting(config, tmp_path)
+    before = outputs(tmp_path)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Results, "save_samples", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_inpainting(config, tmp_path)
+    assert outputs(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("sign", "kind"), [("evaluation.json", "evaluation"), ("checkpoints", "training run")]
+)
+def test_a_folder_of_another_kind_is_refused(config, tmp_path, sign, kind):
+    (tmp_path / sign).touch()
+    with pytest.raises(ConfigError, match=rf"holds results of another kind \({kind}\): choose an"):
+        run_inpainting(config, tmp_path)
+    assert files(tmp_path) == [sign]
+
+
 def test_an_unfinished_run_of_other_settings_is_not_overwritten(config, unfinished):
     before = outputs(unfinished)
     config.seed = 1
@@ -297,7 +354,8 @@ def test_a_read_only_folder_is_one_line_before_anything_is_sampled(config, tmp_p
         done = script(config, disk / "out")
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        f"error: cannot write to {disk / 'out'} (Read-only file system): choose another --workdir"
+        f"error: cannot write to {disk / 'out'} (Read-only file system): choose another folder "
+        "(here --workdir)"
     )
 
 

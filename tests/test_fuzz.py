@@ -36,8 +36,10 @@ from repaint_jax.checkpoints.torch_file import read_torch_file
 from repaint_jax.cli import USER_ERRORS
 from repaint_jax.inpainting import run as experiment
 from repaint_jax.models import UNet
-from repaint_jax.pictures.datasets import find_files, fitted, read_file, read_npz
-from repaint_jax.pictures.images import find_images, image_shape, load_image, load_mask
+from repaint_jax.pictures.datasets import find_files, fitted, read_arrays, read_file
+from repaint_jax.pictures.finding import find_images
+from repaint_jax.pictures.images import image_shape, load_image
+from repaint_jax.pictures.mask_files import load_mask
 from repaint_jax.pipeline import Pipeline
 
 # A lack of memory while reading is a fault of the reader.
@@ -197,7 +199,7 @@ def test_any_bytes_are_an_npz_of_pictures_or_named_in_an_error(folder, data):
     path = folder / "a.npz"
     path.write_bytes(data)
     with read_safely():
-        assert fitted(read_npz(path, ("images",)), (4, 4, 3)).shape[1:] == (4, 4, 3)
+        assert fitted(read_arrays(path, ("images",)), (4, 4, 3)).shape[1:] == (4, 4, 3)
 
 
 @settings(max_examples=8 * settings().max_examples)

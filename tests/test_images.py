@@ -1,24 +1,23 @@
 """Any file becomes the right bytes, or one line that says what to do."""
 
-import warnings
+import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from repaint_jax.errors import ImageError
 from repaint_jax.pictures.images import (
-    ImageError,
     astronaut,
-    check_mask,
-    find_images,
     image_shape,
     load_image,
-    load_mask,
-    pair_masks,
     save_image,
     to_float,
     to_uint8,
 )
+from repaint_jax.pictures.mask_files import load_mask
 
 # 32 high, 48 wide, in flat quarters so that JPEG leaves them nearly as they are.
 COLOURS = np.array([[[200, 30, 40], [20, 180, 60]], [[30, 40, 220], [250, 250, 250]]], np.uint8)
@@ -30,10 +29,6 @@ def write(path, array, mode=None, **options):
     picture = array if isinstance(array, Image.Image) else Image.fromarray(array)
     (picture.convert(mode) if mode else picture).save(path, **options)
     return path
-
-
-def mask_file(tmp_path, array=HALF, name="mask.png", mode=None, **options):
-    return write(tmp_path / name, array, mode, **options)
 
 
 def one_line(error):
@@ -99,6 +94,77 @@ def test_floats_of_an_unknown_scale_are_refused(tmp_path, value):
     path = write(tmp_path / "a.tif", np.array([[0.5, value]], np.float32))
     with pytest.raises(ImageError, match=r"a.tif: expected float32 values from 0 to .*rescale"):
         load_image(path)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_deep_grey_of_fewer_bits_is_said_with_its_range_and_the_way_out(tmp_path, bits):
+    values = np.linspace(0, 2**bits - 1, 64).round().astype(np.uint16).reshape(8, 8)
+    path = write(tmp_path / "a.png", values)
+    told = rf"a.png: nearly black, for its numbers go from 0 to {2**bits - 1} where 65535 is white"
+    with pytest.warns(UserWarning, match=told) as warned:
+        dark = load_image(path, channels=1)
+    assert dark.max() <= 64
+    factor = float(re.search(r"multiply them by ([\d.]+)", str(warned[0].message))[1])
+    bright = load_image(write(path, (values * factor).round().astype(np.uint16)), channels=1)
+    np.testing.assert_allclose(bright[..., 0], values * 255.0 / (2**bits - 1), atol=1)
+
+
+def test_other_deep_pictures_that_are_nearly_black_are_said_too(tmp_path):
+    floats = write(tmp_path / "a.tif", np.array([[0, 1.01], [0.5, 0.7]], np.float32))
+    with pytest.warns(UserWarning, match=r"from 0 to 1\.01 where 255 is white"):
+        load_image(floats)
+    with pytest.warns(UserWarning, match=r"the array: .* from 0 to 255 where 65535 is white"):
+        load_image(np.arange(256).reshape(16, 16))
+    deep_colours = png(np.arange(4 * 4 * 3, dtype=np.uint16).reshape(4, 4, 3) * 80)  # 12 bits
+    (tmp_path / "b.png").write_bytes(deep_colours)
+    with pytest.warns(UserWarning, match=r"b\.png: .* from 0 to 14 where 255 is white"):
+        load_image(tmp_path / "b.png")
+
+
+def png(colours):
+    """A PNG of 16 bits a channel, which Pillow reads and does not write."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    height, width, _ = colours.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def test_a_picture_of_8_bits_may_be_as_dark_as_it_likes(tmp_path):
+    load_image(write(tmp_path / "a.png", PICTURE // 100))
+    load_image(write(tmp_path / "b.png", np.zeros((4, 4), np.uint16)))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "P", "LA", "RGBA"])
+def test_arrays_and_pillow_images_are_read_as_files_are(tmp_path, mode):
+    image = Image.fromarray(PICTURE).convert(mode)
+    path = write(tmp_path / "a.png", image)
+    expected = load_image(path, size=(9, 14))
+    np.testing.assert_array_equal(load_image(image, size=(9, 14)), expected)
+    assert image_shape(image) == image_shape(PICTURE) == (32, 48)
+    if mode not in ("P", "LA"):  # whose array means something else
+        np.testing.assert_array_equal(load_image(np.array(image), size=(9, 14)), expected)
+    assert image.mode == mode  # and is left alone
+
+
+def test_arrays_of_other_numbers_are_scaled_as_in_files():
+    deep = PICTURE.astype(np.uint16) * 257
+    np.testing.assert_array_equal(load_image(deep), PICTURE)
+    np.testing.assert_array_equal(load_image((PICTURE / 255).astype(np.float32)), PICTURE)
+    np.testing.assert_array_equal(load_image(deep[..., :1], channels=1), PICTURE[..., :1])
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(4), np.zeros((4, 4, 2)), np.zeros((0, 4)), np.array([["a"]]), 1j * np.eye(4)]
+)
+def test_arrays_that_are_no_pictures_are_refused(array):
+    with pytest.raises(ImageError, match=r"the array: expected a picture as numbers \[H, W\]"):
+        load_image(array)
 
 
 def test_grey_and_1_bit_become_either_number_of_channels(tmp_path):
@@ -172,6 +238,15 @@ def test_enlarging_a_flat_picture_keeps_it_flat(tmp_path):
     np.testing.assert_array_equal(load_image(path, size=(9, 9)), np.full((9, 9, 3), 77))
 
 
+def test_a_size_whose_aspect_ratio_is_not_exact_in_floats_is_fitted(tmp_path):
+    # In floats 13 * (229 / 13) is more than 229.
+    for height, width, shape in ((229, 269, (13, 10)), (269, 229, (10, 13))):
+        path = write(tmp_path / "a.png", np.full((height, width), 90, np.uint8))
+        assert (
+            load_image(path, size=shape, channels=1).tolist() == np.full((*shape, 1), 90).tolist()
+        )
+
+
 # Errors in reading.
 
 
@@ -216,189 +291,6 @@ def test_an_odd_number_of_channels_or_size_is_refused(tmp_path):
         load_image(path, channels=4)
     with pytest.raises(ValueError, match="at least one pixel, got 0x8"):
         load_image(path, size=(0, 8))
-
-
-# Masks.
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "RGB", "P", "LA", "RGBA"])
-def test_white_is_known_in_every_mode(tmp_path, mode):
-    path = mask_file(tmp_path, mode=mode)
-    with Image.open(path) as file:
-        assert file.mode == mode
-    known = load_mask(path, (8, 8))
-    assert known.dtype == bool
-    np.testing.assert_array_equal(known, HALF == 255)
-    np.testing.assert_array_equal(load_mask(path, (8, 8), invert=True), HALF == 0)
-
-
-def test_a_16_bit_mask_is_read(tmp_path):
-    path = mask_file(tmp_path, HALF.astype(np.uint16) * 257)
-    np.testing.assert_array_equal(load_mask(path, (8, 8)), HALF == 255)
-
-
-def test_grey_is_cut_at_one_half(tmp_path):
-    greys = np.array([[0, 1, 127, 128, 254, 255]], np.uint8).repeat(6, axis=0)
-    known = load_mask(mask_file(tmp_path, greys), (6, 6))
-    np.testing.assert_array_equal(known[0], [0, 0, 0, 1, 1, 1])
-
-
-@pytest.mark.parametrize("colour", [0, 255])
-def test_what_is_erased_in_a_picture_is_the_hole(tmp_path, colour):
-    rgba = np.full((8, 8, 4), colour, np.uint8)
-    rgba[..., 3] = HALF
-    np.testing.assert_array_equal(load_mask(mask_file(tmp_path, rgba), (8, 8)), HALF == 255)
-
-
-def test_a_mask_is_resized_without_blending(tmp_path):
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 2, (8, 8)).astype(np.uint8) * 255
-    path = mask_file(tmp_path, coarse)
-    expected = (coarse == 255).repeat(3, axis=0).repeat(3, axis=1)
-    np.testing.assert_array_equal(load_mask(path, (24, 24)), expected)
-    fine = mask_file(tmp_path, expected.astype(np.uint8) * 255, "fine.png")
-    np.testing.assert_array_equal(load_mask(fine, (8, 8)), coarse == 255)
-
-
-def test_a_size_whose_aspect_ratio_is_not_exact_in_floats_is_fitted(tmp_path):
-    # In floats 13 * (229 / 13) is more than 229.
-    for height, width, shape in ((229, 269, (13, 10)), (269, 229, (10, 13))):
-        path = write(tmp_path / "a.png", np.full((height, width), 90, np.uint8))
-        assert (
-            load_image(path, size=shape, channels=1).tolist() == np.full((*shape, 1), 90).tolist()
-        )
-
-
-def test_a_mask_is_cropped_with_its_picture(tmp_path):
-    rng = np.random.default_rng(0)
-    kept = rng.random((16, 40)) < 0.7
-    picture = np.where(kept[:, :, None], 255, 0).astype(np.uint8).repeat(3, axis=2)
-    picture_path = write(tmp_path / "a.png", picture)
-    path = mask_file(tmp_path, kept.astype(np.uint8) * 255)
-    for size in (16, (16, 20)):
-        loaded = load_image(picture_path, size=size)
-        known = load_mask(path, loaded.shape[:2], source_shape=image_shape(picture_path))
-        np.testing.assert_array_equal(known, loaded[:, :, 0] == 255)
-
-
-def test_a_mask_of_the_loaded_size_serves_a_cropped_picture(tmp_path):
-    known = load_mask(mask_file(tmp_path), (8, 8), source_shape=(16, 40))
-    np.testing.assert_array_equal(known, HALF == 255)
-
-
-def test_a_mask_may_differ_from_its_picture_by_rounding_only(tmp_path):
-    # 1000 x 667 shrunk to a width of 256 is 170.75 high.
-    for height in (170, 171):
-        mask = np.zeros((height, 256), np.uint8)
-        mask[:, :128] = 255
-        assert load_mask(mask_file(tmp_path, mask), (667, 1000)).mean() == pytest.approx(1 / 2)
-        mask = np.zeros((667, 1000), np.uint8)
-        mask[:, :500] = 255
-        known = load_mask(mask_file(tmp_path, mask), (height, 256))
-        assert known.mean() == pytest.approx(1 / 2, abs=1 / 256)
-    with pytest.raises(ImageError, match=r"which is 667x1000, but this one is 8x8 .*draw it"):
-        load_mask(mask_file(tmp_path), (667, 1000))
-    with pytest.raises(ImageError, match="which is 16x40, but this one is 8x12"):
-        load_mask(mask_file(tmp_path, np.zeros((8, 12), np.uint8)), (8, 8), source_shape=(16, 40))
-
-
-@pytest.mark.parametrize("invert", [False, True])
-def test_a_mask_without_hole_is_refused(tmp_path, invert):
-    path = mask_file(tmp_path, np.full((8, 8), 0 if invert else 255, np.uint8))
-    with pytest.raises(ImageError, match=f"no hole.*invert_mask={not invert}") as error:
-        load_mask(path, (8, 8), invert=invert)
-    assert one_line(error).startswith(str(path))
-
-
-def test_a_mask_of_zeros_and_ones_warns_that_nothing_is_known(tmp_path):
-    with pytest.warns(UserWarning, match=r"mask.png: nothing is known at 8x8.*\(255, not 1\)"):
-        known = load_mask(mask_file(tmp_path, HALF // 255), (8, 8))
-    assert not known.any()
-
-
-def test_a_mask_that_looks_inverted_warns(tmp_path):
-    hole_in_white = np.zeros((16, 16), np.uint8)
-    hole_in_white[4:10, 5:12] = 255
-    path = mask_file(tmp_path, hole_in_white)
-    with pytest.warns(UserWarning, match=r"use --config.invert_mask=True if white marks the hole"):
-        load_mask(path, (16, 16))
-    load_mask(path, (16, 16), invert=True)
-    path = mask_file(tmp_path, 255 - hole_in_white)
-    load_mask(path, (16, 16))
-    with pytest.warns(UserWarning, match=r"use --config.invert_mask=False if black marks the hole"):
-        load_mask(path, (16, 16), invert=True)
-
-
-def test_masks_as_in_the_paper_do_not_look_inverted():
-    half = np.arange(16) < 8
-    lines = np.arange(16) % 2 == 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_mask(np.tile(half, (16, 1)), "half")
-        check_mask(np.tile(lines[:, None], (1, 16)), "alternating lines")
-        check_mask(np.outer(lines, lines), "super-resolution")
-
-
-# Finding and pairing.
-
-
-def test_a_folder_gives_its_pictures_in_natural_order(tmp_path):
-    for name in ("10.png", "2.PNG", "1.jpg", ".hidden.png", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    names = [path.name for path in find_images(tmp_path)]
-    assert names == ["1.jpg", "2.PNG", "10.png"]
-    assert [path.name for path in find_images(f"{tmp_path}/*.p*")] == ["10.png"]
-    assert find_images(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
-
-
-def test_a_file_name_with_brackets_is_no_pattern(tmp_path):
-    (tmp_path / "a[1].png").touch()
-    assert find_images(tmp_path / "a[1].png") == [tmp_path / "a[1].png"]
-
-
-def test_finding_nothing_is_an_error(tmp_path):
-    with pytest.raises(ImageError, match="nothing is there: check the path"):
-        find_images(tmp_path / "none")
-    with pytest.raises(ImageError, match="nothing is there"):
-        find_images(f"{tmp_path}/*.png")
-    with pytest.raises(ImageError, match="none of the 0 files there is a picture"):
-        find_images(tmp_path)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ImageError, match=r"none of the 1 files there is a picture.*.png, .jpg"):
-        find_images(f"{tmp_path}/*")
-
-
-def paths(tmp_path, *names):
-    return [tmp_path / name for name in names]
-
-
-def test_masks_are_paired_by_name_whatever_their_order(tmp_path):
-    images = paths(tmp_path, "a.jpg", "b_mask.png", "c.png")
-    masks = paths(tmp_path, "c_mask003.png", "b_mask_mask.png", "a.png", "unused.png")
-    assert [mask.name for mask in pair_masks(images, masks)] == [
-        "a.png",
-        "b_mask_mask.png",
-        "c_mask003.png",
-    ]
-
-
-def test_one_mask_serves_all(tmp_path):
-    images, (mask,) = paths(tmp_path, "a.png", "b.png"), paths(tmp_path, "m.png")
-    assert pair_masks(images, [mask]) == [mask, mask]
-
-
-def test_a_picture_without_mask_is_named(tmp_path):
-    images = paths(tmp_path, *(f"{name}.png" for name in "abcdefg"))
-    masks = paths(tmp_path, "a.png", "b_mask.png")
-    with pytest.raises(ImageError, match=r"c.png, d.png, e.png and 2 more: no mask") as error:
-        pair_masks(images, masks)
-    assert "among 2 masks for 7 pictures" in one_line(error)
-
-
-def test_two_masks_of_one_name_are_refused(tmp_path):
-    with pytest.raises(ImageError, match=r"a_mask.png: a picture needs one mask, but .*a.png has"):
-        pair_masks(paths(tmp_path, "a.png"), paths(tmp_path, "a.png", "a_mask.png"))
 
 
 # Numbers and bytes.

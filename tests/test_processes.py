@@ -14,10 +14,10 @@ import pytest
 from config_files import ROOT
 
 from repaint_jax import cli
-from repaint_jax.errors import ConfigError
+from repaint_jax.errors import ConfigError, ProcessError
 from repaint_jax.runtime import life_signs as peers
 from repaint_jax.runtime.life_signs import Peers
-from repaint_jax.runtime.processes import ProcessError, Processes, alive, join
+from repaint_jax.runtime.processes import Processes, alive, join
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_the_dead_are_named_and_the_living_go_on(other, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "processes").write_text("")
     with (
-        pytest.raises(OSError, match=r"cannot write to .*choose another --workdir"),
+        pytest.raises(OSError, match=r"cannot write to .*choose another folder"),
         alive(0, 2, tmp_path),
     ):
         pass

@@ -1,12 +1,14 @@
 """The noise schedule: betas and respacing as in the reference implementations."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from conftest import GOLDEN
 
 from repaint_jax import NoiseSchedule
+from repaint_jax.schedules import SCHEDULES, check_end
 
 REFERENCE = json.loads((GOLDEN / "noise_schedules.json").read_text())
 
@@ -106,3 +108,19 @@ def test_a_schedule_cannot_be_changed_by_accident():
     noise = NoiseSchedule.linear(100)
     with pytest.raises(ValueError, match="read-only"):
         noise.betas[0] = 0.5
+
+
+@pytest.mark.parametrize(("steps", "left"), [(100, "0.36"), (250, "0.08")])
+def test_a_schedule_that_ends_far_from_noise_is_told_with_the_number(steps, left):
+    noise = NoiseSchedule.linear(steps, 1e-4, 0.02)  # the betas of 1000 steps
+    with pytest.warns(UserWarning, match=rf"ends at alphas_cumprod {left}\d*: ") as warned:
+        check_end(noise)
+    advised = float(re.search(r"the usual beta_end is ([\d.]+)", str(warned[0].message))[1])
+    check_end(NoiseSchedule.linear(steps, 0.1 / steps, advised))
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize("respaced", [None, 4, "ddim25"])
+def test_the_usual_schedules_are_not(kind, respaced):
+    noise = SCHEDULES[kind](1000)
+    check_end(noise if respaced is None else noise.respace(respaced))

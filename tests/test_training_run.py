@@ -282,7 +282,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path
 
 def test_a_workdir_that_cannot_be_written_is_an_error(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write to .*file.*: choose another --workdir"):
+    with pytest.raises(OSError, match=r"cannot write to .*file.*: choose another folder"):
         run_training(config, tmp_path / "file" / "run")
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -26,6 +25,7 @@ from benchmarks.speed import BenchmarkError
 from benchmarks.speed.ours import Workload
 from benchmarks.speed.run import Request, run_alone, run_benchmark
 from repaint_jax.runtime.devices import one_device_a_core
+from repaint_jax.runtime.files import expanded
 
 _NETWORK = flags.DEFINE_enum(
     "network",
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
             work = request.workload(request.sizes[0], request.batches[0])
             print(run_alone(_ONLY.value, work))
         else:
-            run_benchmark(request, Path(_WORKDIR.value), alone)
+            run_benchmark(request, expanded(_WORKDIR.value), alone)
     except (BenchmarkError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -95,7 +95,7 @@ class Quiet:
         if not path.is_file():
             return None
         user, nice, system, _, _, *interrupts = map(
-            int, path.read_text().split("\n")[0].split()[1:9]
+            int, path.read_text(encoding="utf-8").split("\n")[0].split()[1:9]
         )
         busy = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
         return time.perf_counter(), busy - time.process_time()
@@ -115,7 +115,7 @@ def printed_by(command: Sequence[str]) -> int | None:
 
 def _kilobytes(file: str, field: str) -> int | None:
     path = Path(file)
-    text = path.read_text() if path.is_file() else ""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return int(text.split(field)[1].split()[0]) * 1024 if field in text else None
 
 
@@ -128,7 +128,7 @@ def _fingerprint() -> str:
 
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         if line.startswith("model name"):
             return line.split(":")[1].strip()
     return platform.processor() or platform.machine()

@@ -125,7 +125,7 @@ def kept_rows(path: Path, machine: dict[str, Any]) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
         same, rows = known["machine"] == machine, known["rows"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise BenchmarkError(
@@ -150,7 +150,7 @@ def write(workdir: Path, machine: dict[str, Any], rows: Sequence[dict[str, Any]]
     }  # fmt: skip
     for suffix, text in texts.items():
         with replacing(workdir / f"benchmark.{suffix}") as temporary:
-            temporary.write_text(text + "\n")
+            temporary.write_text(text + "\n", encoding="utf-8")
     if done:
         plot(done, workdir / "benchmark.png")
 

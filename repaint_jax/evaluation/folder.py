@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repaint_jax.pictures.images import natural_order
+from repaint_jax.pictures.finding import natural_order
+from repaint_jax.pictures.naming import normal_form
 from repaint_jax.runtime.files import read_lines
 
 
@@ -68,19 +69,35 @@ class Folder:
 
     def asked(self) -> dict[str, Any]:
         """The settings; nothing if another program made everything."""
-        return json.loads(self.settings.read_text()) if self.settings.is_file() else {}
+        return (
+            json.loads(self.settings.read_text(encoding="utf-8")) if self.settings.is_file() else {}
+        )
 
-    def samples(self, method: str, mask: str) -> dict[str, dict[int, Path]]:
-        """A method's results for one mask, by picture and sample."""
-        pictures = self.pictures()
-        found: dict[str, dict[int, Path]] = {name: {} for name in pictures}
-        for file in (self.root / "inpainted" / method / mask).glob("*.png"):
-            numbered = re.fullmatch(r"(.+)_(\d+)", file.stem)
-            if numbered and numbered[1] in found:
-                found[numbered[1]][int(numbered[2])] = file
-            elif file.stem in found:
-                found[file.stem][0] = file
-        return {name: dict(sorted(found[name].items())) for name in pictures if found[name]}
+    def samples(self, method: str, mask: str) -> tuple[dict[str, dict[int, Path]], list[str]]:
+        """A method's results for one mask, by picture and sample.
+
+        PICTURE.png is sample 0 where no file there has a number; else a_1.png is a sample of `a`,
+        even if there is a picture `a_1`.
+
+        Returns:
+            The results, and a line for each file that is none.
+        """
+        pictures = {normal_form(name): name for name in self.pictures()}
+        place = self.root / "inpainted" / method / mask
+        files = sorted(file for file in place.glob("*") if not file.name.startswith("."))
+        readings = {file: _readings(file, pictures) for file in files}
+        numbered = any(number and not whole for whole, number in readings.values())
+        found: dict[str, dict[int, Path]] = {name: {} for name in pictures.values()}
+        faults = []
+        for file, (whole, number) in readings.items():
+            reading = (number or whole) if numbered else (whole or number)
+            if reading is None:
+                faults.append(f"{file}: expected PICTURE_SAMPLE.png of a picture in original/")
+                continue
+            picture, sample = reading
+            if (other := found[picture].setdefault(sample, file)) != file:
+                faults.append(f"{file}: {other.name} is sample {sample} of {picture} already")
+        return {name: dict(sorted(some.items())) for name, some in found.items() if some}, faults
 
     def logged(self) -> Iterator[dict[str, Any]]:
         """The lines of all processes' logs."""
@@ -90,3 +107,17 @@ class Folder:
     def snapshots(self) -> Path:
         """Where batches in mid-trajectory are kept."""
         return self.root / "sampled" / "unfinished"
+
+
+Reading = tuple[str, int]  # a picture and which of its samples
+
+
+def _readings(file: Path, pictures: Mapping[str, str]) -> tuple[Reading | None, Reading | None]:
+    """What a file's name can mean: a picture's sample 0, and a sample with its number."""
+    stem = normal_form(file.stem)
+    if file.suffix.lower() != ".png":
+        return None, None
+    whole = (pictures[stem], 0) if stem in pictures else None
+    match = re.fullmatch(r"(.+)_([0-9]+)", stem, re.DOTALL)
+    of = pictures.get(match[1]) if match else None
+    return whole, (of, int(match[2])) if match and of is not None else None

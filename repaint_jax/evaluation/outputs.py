@@ -13,11 +13,13 @@ from repaint_jax.evaluation.tables import (
     as_csv,
     difference_table,
     differences,
+    escaped,
     markdown,
     summarise,
     summary_table,
 )
-from repaint_jax.runtime.files import replacing
+from repaint_jax.runtime.files import in_text, write_text
+from repaint_jax.runtime.telling import tell
 
 
 def run_scoring(workdir: Path) -> None:
@@ -34,12 +36,15 @@ def run_scoring(workdir: Path) -> None:
         raise ConfigError(
             f"{workdir}: nothing to score; expected original/PICTURE.png, "
             "known_mask/MASK/PICTURE.png and inpainted/METHOD/MASK/PICTURE_SAMPLE.png"
+            + "".join(f"; {fault}" for fault in faults[:1])
         )
     lines = summarise(rows)
     summary, compared = summary_table(lines), difference_table(differences(rows))
-    notes = [*_notes(folder), *(f"Not scored: {fault}" for fault in faults)]
-    title = f"Evaluation of {workdir.name}"
-    text = f"# {title}\n\n" + "".join(f"{note}\n\n" for note in notes) + markdown(summary)
+    notes = [in_text(note) for note in _notes(folder)]
+    notes += [in_text(f"Not scored: {fault}") for fault in faults]
+    title = f"Evaluation of {in_text(workdir.resolve().name)}"
+    head = [f"# {title}", *notes]
+    text = "".join(f"{escaped(line)}\n\n" for line in head) + markdown(summary)
     if compared[1]:
         text += "\nDifferences on the same pictures:\n\n" + markdown(compared)
     page = write_page(folder, rows, title=title, notes=notes, summary=summary, differences=compared)
@@ -50,9 +55,8 @@ def run_scoring(workdir: Path) -> None:
         "table.md": text,
     }
     for name, content in contents.items():
-        with replacing(workdir / name) as temporary:
-            temporary.write_text(content)
-    print(f"{text}\n{workdir / 'report.html'}")
+        write_text(workdir / name, content)
+    tell(f"{text}\n{workdir / 'report.html'}")
 
 
 def _notes(folder: Folder) -> list[str]:

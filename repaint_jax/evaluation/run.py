@@ -17,28 +17,33 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax.config import as_json, check_fields, config_errors, refuse_changes
-from repaint_jax.errors import ConfigError
+from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.inpainting.building import build_pipeline, build_sampler
 from repaint_jax.inpainting.results import whole
-from repaint_jax.inpainting.run import build_masks, picture_names
 from repaint_jax.pictures.datasets import (
     Member,
     find_files,
     find_paths,
     fitted,
+    holds_arrays,
+    read_arrays,
     read_file,
-    read_npz,
 )
 from repaint_jax.pictures.grids import masked_preview
-from repaint_jax.pictures.images import ImageError, load_image, save_image
+from repaint_jax.pictures.images import load_image, save_image
+from repaint_jax.pictures.inputs import check_mask_name, read_masks
 from repaint_jax.pictures.masks import MASKS
+from repaint_jax.pictures.naming import mask_labels, result_names
+from repaint_jax.pictures.pairing import without_masks
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
-from repaint_jax.runtime.files import append_line, replacing, sweep, workdir_errors
+from repaint_jax.runtime.files import append_line, sweep, workdir_errors, write_text
 from repaint_jax.runtime.processes import ALONE, Processes
 from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.sampler import Sampler
 
 ARRAY_NAMES = ("images", "x_test", "test_images", "test", "x", "arr_0")
@@ -104,6 +109,7 @@ def run_evaluation(
     _check_distinct([each.name for each in samplers], "--methods")
     tasks, skipped = build_inputs(config, chosen, pipeline)
     folder = Folder(workdir)
+    refuse_other_kinds(workdir, "evaluation")
     _save_settings(config, chosen, samplers, skipped, folder)
     _save_inputs(tasks, folder)
     _fill_with_mean(tasks, folder)
@@ -112,7 +118,7 @@ def run_evaluation(
     processes.wait_for_all()
     lacking = sum(not result.path.is_file() for result in results)
     if lacking:
-        print(
+        tell(
             f"{lacking} pictures are left to other processes; when they are done, "
             f"python scripts/evaluate.py --evaluate_only --workdir={workdir}"
         )
@@ -193,14 +199,21 @@ def build_inputs(
         except ImageError as error:
             skipped.append(str(error))
     for fault in skipped:
-        print(f"skipped: {fault}", file=sys.stderr)
+        tell(f"skipped: {fault}", sys.stderr)
     if not pictures:
         raise ConfigError(f"--data: none of the {len(skipped)} pictures can be read: {skipped[0]}")
-    streams = [zlib.crc32(name.encode()) for name in pictures]
+    streams = [zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in pictures]
     tasks = []
-    for mask in chosen.masks:
-        known = build_masks(config, mask, list(paths.values()), shape[:2], streams, field="--masks")
-        label = mask if mask in MASKS else Path(mask).stem
+    labels = mask_labels(chosen.masks, MASKS.__contains__)
+    for label, mask in zip(labels, chosen.masks, strict=True):
+        known = read_masks(
+            mask,
+            list(paths.values()),
+            shape[:2],
+            streams,
+            seed=config.seed,
+            invert=config.invert_mask,
+        )
         tasks += [
             (label, Task(name, picture, where, stream))
             for (name, picture), where, stream in zip(pictures.items(), known, streams, strict=True)
@@ -211,14 +224,20 @@ def build_inputs(
 def _sources(chosen: EvaluationSet, shape: tuple[int, int, int]) -> Iterator[tuple[str, Path, Any]]:
     """Name, file and reader of each picture."""
     paths = find_paths(chosen.data)
-    if len(paths) == 1 and paths[0].suffix == ".npz":
-        pictures = read_npz(paths[0], ARRAY_NAMES)[: chosen.num_pictures]
+    if holds_arrays(paths):
+        pictures = read_arrays(paths[0], ARRAY_NAMES)[: chosen.num_pictures]
         for i, picture in enumerate(fitted(pictures, shape)):
             yield f"{i:05d}", Path(f"{i:05d}"), lambda picture=picture: picture
         return
-    files = find_files(chosen.data)[: chosen.num_pictures]
-    paths = [Path(file.name) if isinstance(file, Member) else file for file in files]
-    for name, path, file in zip(picture_names(paths), paths, files, strict=True):
+    files = find_files(chosen.data)
+    for mask in chosen.masks:
+        if mask not in MASKS:
+            check_mask_name(mask)
+            kept = {*without_masks([file for file in files if isinstance(file, Path)], mask)}
+            files = [file for file in files if isinstance(file, Member) or file in kept]
+    files = files[: chosen.num_pictures]
+    paths = [file.path if isinstance(file, Member) else file for file in files]
+    for name, path, file in zip(result_names(paths), paths, files, strict=True):
         yield name, path, lambda file=file: read_file(file, shape)
 
 
@@ -245,13 +264,13 @@ def _save_settings(
             "methods": [*names, *(name for name in earlier if name != MEAN_PICTURE), MEAN_PICTURE],
             "data": chosen.data,
             "masks": list(chosen.masks),
-            "num_samples": config.num_samples,
+            "num_samples": max(config.num_samples, before.get("num_samples", 0)),  # all are scored
             "skipped": list(skipped),
         },
         indent=2,
     )
-    with workdir_errors(folder.root), replacing(folder.settings) as temporary:
-        temporary.write_text(text + "\n")
+    with workdir_errors(folder.root):
+        write_text(folder.settings, text + "\n")
 
 
 def _save_inputs(tasks: Sequence[tuple[str, Task]], folder: Folder) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from repaint_jax.errors import ImageError
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.lpips import lpips
-from repaint_jax.pictures.images import ImageError, load_image, load_mask
+from repaint_jax.pictures.images import load_image
+from repaint_jax.pictures.mask_files import read_mask
 from repaint_jax.pictures.metrics import psnr, ssim
+from repaint_jax.pictures.resizing import resize_known
+from repaint_jax.runtime.telling import Bar
 
 Row = dict[str, Any]
 
@@ -30,14 +33,13 @@ def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
         (line["method"], line["mask"], line["picture"], line["sample"]): line
         for line in folder.logged()
     }
-    cells = [
-        (method, mask, picture, files)
-        for method in folder.methods()
-        for mask in folder.masks()
-        for picture, files in folder.samples(method, mask).items()
-    ]
-    rows, faults = [], []
-    for method, mask, picture, files in tqdm(cells, "scoring", unit="picture", delay=1):
+    cells, faults, rows = [], [], []
+    for method in folder.methods():
+        for mask in folder.masks():
+            found, unread = folder.samples(method, mask)
+            faults += unread
+            cells += [(method, mask, picture, files) for picture, files in found.items()]
+    for method, mask, picture, files in Bar(cells, "scoring", unit="picture", delay=1):
         try:
             scores = list(_score(folder, mask, picture, files))
         except ImageError as error:
@@ -53,7 +55,7 @@ def score_folder(folder: Folder) -> tuple[list[Row], list[str]]:
 def _score(folder: Folder, mask: str, picture: str, files: dict[int, Path]) -> Iterator[Row]:
     """The figures of each sample of one picture."""
     original = load_image(folder.original(picture))
-    known = load_mask(folder.known_mask(mask, picture), original.shape[:2])
+    known = resize_known(read_mask(folder.known_mask(mask, picture)), original.shape[:2])
     samples = np.stack([_result(file, original) for file in files.values()])
     alike = lpips(np.broadcast_to(original, samples.shape), samples)
     diversity = _diversity(samples)

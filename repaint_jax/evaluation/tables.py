@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repaint_jax.evaluation.scores import Row
+from repaint_jax.runtime.files import in_text
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,13 @@ def markdown(table: Table) -> str:
     """A table of GitHub's Markdown."""
     head, body = table
     lines = [head, ["---"] * len(head), *body]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    cells = [[escaped(cell).replace("|", r"\|") for cell in line] for line in lines]
+    return "".join("| " + " | ".join(line) + " |\n" for line in cells)
+
+
+def escaped(text: str) -> str:
+    """Text that holds no HTML and no line break, for Markdown."""
+    return in_text(text).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def as_csv(lines: Sequence[Line]) -> str:

@@ -20,8 +20,12 @@ from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.plots import save_film
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Job, Sampled, Task
-from repaint_jax.runtime.files import append_line, read_lines, replacing, sweep, workdir_errors
+from repaint_jax.runtime.files import append_line, read_lines, sweep, workdir_errors, write_text
+from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import one_at_a_time, refuse_other_kinds
 from repaint_jax.sampler import Sampler
+
+_INPUTS = ("original", "masked", "known_mask")  # folders of what goes in
 
 
 class Results:
@@ -36,38 +40,69 @@ class Results:
     def __init__(self, workdir: Path, run: dict[str, Any], process: int = 0):
         """Makes the folder, or goes on with what was left there of the same run.
 
+        What an earlier run left there is removed, for what lies in a folder belongs to its
+        config.json; of one of the same configuration, what will not be made again.
+
         Args:
             workdir: the folder.
-            run: `config`, as JSON has it, and `inputs`, what tells its pictures, masks and weights
-                from others.
+            run: `config`, as JSON has it; `pictures`, their names; and `inputs`, what tells these,
+                their masks and the weights from others.
             process: this process's number.
 
         Raises:
-            ConfigError: it holds an unfinished run of other settings or inputs.
+            ConfigError: it holds an unfinished run of other settings or inputs, or something else.
             OSError: it cannot be written.
         """
         self.workdir = workdir
         self.unfinished = workdir / "unfinished"
         self._log = self.unfinished / f"{process}.jsonl"
-        with workdir_errors(workdir):
+        refuse_other_kinds(workdir, "inpainting run")
+        with workdir_errors(workdir), one_at_a_time(workdir):
             self._claim(run)
-            with replacing(workdir / "config.json") as temporary:
-                temporary.write_text(json.dumps(run["config"], indent=2) + "\n")
+            write_text(workdir / "config.json", json.dumps(run["config"], indent=2) + "\n")
         self._finished = self._samples()
 
     def _claim(self, run: dict[str, Any]) -> None:
         """Makes `unfinished` that of `run`, if it is not, and if nothing is lost by it."""
         record = self.unfinished / "run.json"
-        before = json.loads(record.read_text()) if record.is_file() else {}
+        before = _read(record)
         has_work = bool(before) and any(path != record for path in self.unfinished.iterdir())
         if before != run:
             if has_work:
                 self._refuse(before, run)
+            self._forget(before, run)
             shutil.rmtree(self.unfinished, ignore_errors=True)
-            with replacing(record) as temporary:
-                temporary.write_text(json.dumps(run))
+            write_text(record, json.dumps(run))
         elif has_work:
-            print(f"going on with the unfinished run in {self.workdir}")
+            tell(f"going on with the unfinished run in {self.workdir}")
+
+    def _forget(self, before: dict[str, Any], run: dict[str, Any]) -> None:
+        """Removes what earlier runs left: all, or what `run` has not, if the settings are equal."""
+        if not (self.workdir / "config.json").is_file():
+            return
+        metrics = self.workdir / "metrics.json"
+        names = {row["picture"] for row in _read(metrics).get("pictures", [])}
+        names |= {*before.get("pictures", []), *self._inputs_there()}
+        same = _read(self.workdir / "config.json") == run["config"]
+        kept = {*run["pictures"]} if same else set()
+        for name in names - kept:
+            for folder in _INPUTS:
+                self._input_path(folder, name).unlink(missing_ok=True)
+        for path in (self.workdir / "inpainted").glob("*.png"):
+            name, _, sample = path.stem.rpartition("_")
+            stays = (
+                name in kept and sample.isdecimal() and int(sample) < run["config"]["num_samples"]
+            )
+            if name in names and sample.isdecimal() and not stays:
+                path.unlink()
+        for file in () if same else ("grid.png", "process.gif"):
+            (self.workdir / file).unlink(missing_ok=True)
+        metrics.unlink(missing_ok=True)  # last, as it tells the names
+
+    def _inputs_there(self) -> set[str]:
+        """Names of pictures of which all is there that a run writes."""
+        stems = [{path.stem for path in (self.workdir / f).glob("*.png")} for f in _INPUTS]
+        return set.intersection(*stems)
 
     def _refuse(self, before: dict[str, Any], run: dict[str, Any]) -> None:
         """Tells in what two runs differ."""
@@ -92,17 +127,16 @@ class Results:
     def save_inputs(self, tasks: Sequence[Task]) -> None:
         """Writes what goes in, at the size it goes in."""
         for task in tasks:
-            file = f"{task.name}.png"
-            save_image(self.workdir / "original" / file, task.image)
-            save_image(self.workdir / "masked" / file, masked_preview(task.image, task.known))
-            save_image(self.workdir / "known_mask" / file, np.uint8(255) * task.known)
+            shown = task.image, masked_preview(task.image, task.known), np.uint8(255) * task.known
+            for folder, picture in zip(_INPUTS, shown, strict=True):
+                save_image(self._input_path(folder, task.name), picture)
 
     def save_samples(self, sampled: Sampled, plan: ResampleSchedule) -> None:
         """Writes what is finished, and only then that it is."""
         if sampled.film:
             save_film(self.workdir / "process.gif", sampled.film, plan.film_stops(), plan)
         for (task, sample), picture in zip(sampled.jobs, sampled.pictures, strict=True):
-            save_image(self._sample_path(task, sample), picture)
+            save_image(self._sample_path(task.name, sample), picture)
         for task, sample in sampled.jobs:
             size = len(sampled.jobs)
             row = {"picture": task.name, "sample": sample, "batch_size": size}
@@ -113,7 +147,7 @@ class Results:
         finished = {(row["picture"], row["sample"]): row for row in self._rows()}
         num_samples = len(finished) // len(tasks)
         samples = [
-            [load_image(self._sample_path(task, j), channels=task.image.shape[2])
+            [load_image(self._sample_path(task.name, j), channels=task.image.shape[2])
              for j in range(num_samples)]
             for task in tasks
         ]  # fmt: skip
@@ -128,7 +162,7 @@ class Results:
             {
                 "picture": task.name,
                 "sample": j,
-                "file": str(self._sample_path(task, j).relative_to(self.workdir)),
+                "file": str(self._sample_path(task.name, j).relative_to(self.workdir)),
                 **compare(task, samples[i][j]),
                 "calls": calls,
                 "seconds": (seconds := finished[task.name, j]["seconds"]),
@@ -139,11 +173,11 @@ class Results:
         ]
         metrics = summary(rows, [row["batch_size"] for row in finished.values()])
         metrics["compile_seconds"] = compile_seconds
-        with replacing(self.workdir / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+        write_text(self.workdir / "metrics.json", text)
         shutil.rmtree(self.unfinished, ignore_errors=True)
         sweep(self.workdir)
-        print(
+        tell(
             f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
             f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
         )
@@ -154,8 +188,19 @@ class Results:
     def _rows(self) -> list[dict[str, Any]]:
         return list(read_lines(self.unfinished.glob("*.jsonl")))
 
-    def _sample_path(self, task: Task, sample: int) -> Path:
-        return self.workdir / "inpainted" / f"{task.name}_{sample}.png"
+    def _sample_path(self, name: str, sample: int) -> Path:
+        return self.workdir / "inpainted" / f"{name}_{sample}.png"
+
+    def _input_path(self, folder: str, name: str) -> Path:
+        return self.workdir / folder / f"{name}.png"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds; nothing if it is not there or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def summary(rows: Sequence[dict[str, Any]], batch_sizes: Sequence[int]) -> dict[str, Any]:

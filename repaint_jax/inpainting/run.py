@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax.config import as_json, check_fields, config_errors
 from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.building import build_pipeline, build_sampler
 from repaint_jax.inpainting.results import Results
-from repaint_jax.pictures import images, masks, plots
+from repaint_jax.pictures import plots
+from repaint_jax.pictures.inputs import read_inputs
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
 from repaint_jax.runtime.processes import ALONE, Processes
 from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.telling import tell
 
 
 def run_inpainting(
@@ -48,7 +49,11 @@ def run_inpainting(
     pipeline = build_pipeline(config)
     sampler = build_sampler(config, pipeline)
     tasks = build_tasks(config, pipeline)
-    run = {"inputs": _inputs(tasks, pipeline.fingerprint), "config": as_json(config)}
+    run = {
+        "inputs": _inputs(tasks, pipeline.fingerprint),
+        "pictures": [task.name for task in tasks],
+        "config": as_json(config),
+    }
     results = Results(workdir, run, processes.index)
     results.save_inputs(processes.share(tasks))
     jobs = [(task, j) for task in tasks for j in range(config.num_samples)]
@@ -70,7 +75,7 @@ def run_inpainting(
     processes.wait_for_all()
     lacking = len(jobs) - results.num_finished()
     if lacking:
-        print(f"{lacking} pictures are left to other processes; the last of them writes grid.png")
+        tell(f"{lacking} pictures are left to other processes; the last of them writes grid.png")
     elif processes.leads:
         results.finish(tasks, sampler, batches.compile_seconds)
 
@@ -90,88 +95,19 @@ def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
     sampler = build_sampler(config, build_pipeline(config))
     path = workdir / "schedule.png"
     plots.plot_schedule(sampler.resampling, path)
-    print(path)
+    tell(str(path))
 
 
 def build_tasks(config: ConfigDict, pipeline: Pipeline) -> list[Task]:
     """The pictures with their masks, at the size the model takes."""
-    shape, channels = pipeline.shape, pipeline.channels
     if not config.image:
         raise ConfigError("config.image: no picture is given; set --config.image=FILE or a folder")
-    if config.image == "astronaut":
-        paths = [Path("astronaut")]
-        pictures = [images.astronaut(size=shape, channels=channels)]
-    else:
-        paths = images.find_images(config.image)
-        pictures = [images.load_image(p, size=shape, channels=channels) for p in paths]
-    streams = list(range(len(paths)))
-    known = build_masks(config, config.mask, paths, shape, streams)
-    return [
-        Task(name, picture, mask, stream)
-        for name, picture, mask, stream in zip(
-            picture_names(paths), pictures, known, streams, strict=True
-        )
-    ]
-
-
-def build_masks(
-    config: ConfigDict,
-    mask: str,
-    paths: list[Path],
-    shape: images.Shape,
-    streams: list[int],
-    *,
-    field: str = "config.mask",
-) -> list[np.ndarray]:
-    """A mask for each picture, bool[H, W], from a generator's name or files.
-
-    Args:
-        config: has `seed` and `invert_mask`.
-        mask: the name, or a file or a folder.
-        paths: the pictures' files; one that does not exist has no sides to compare.
-        shape: (height, width).
-        streams: numbers of the random streams, so that a mask does not depend on those before it.
-        field: what errors call `mask`.
-    """
-    if mask in masks.MASKS:
-        with config_errors(field):
-            return [
-                masks.MASKS[mask](shape, np.random.default_rng([config.seed, stream]))
-                ^ config.invert_mask
-                for stream in streams
-            ]
-    files = images.pair_masks(paths, _find_masks(mask, field))
-    return [
-        images.load_mask(
-            file,
-            shape,
-            source_shape=images.image_shape(path) if path.is_file() else None,
-            invert=config.invert_mask,
-        )
-        for file, path in zip(files, paths, strict=True)
-    ]
-
-
-def _find_masks(pattern: str, field: str) -> list[Path]:
-    """Mask files; a name that is neither a file nor a generator is most likely a typing error."""
-    try:
-        return images.find_images(pattern)
-    except images.ImageError as error:
-        raise ConfigError(
-            f"{field}: expected one of {', '.join(masks.MASKS)}, or a file or folder: {error}"
-        ) from error
-
-
-def picture_names(paths: list[Path]) -> list[str]:
-    """A name for each picture's results: its stem, or where that is not unique, its file name."""
-    stems = [path.stem for path in paths]
-    names = [
-        path.name.replace(".", "_") if stems.count(path.stem) > 1 else path.stem for path in paths
-    ]
-    for name, path in zip(names, paths, strict=True):
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"config.image: two pictures are called {path.name}, so that their results would "
-                "overwrite each other; inpaint one folder at a time or rename one"
-            )
-    return names
+    inputs = read_inputs(
+        config.image,
+        config.mask,
+        pipeline.shape,
+        pipeline.channels,
+        seed=config.seed,
+        invert=config.invert_mask,
+    )
+    return [Task(*each, stream) for stream, each in enumerate(inputs)]

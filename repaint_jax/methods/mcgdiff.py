@@ -96,5 +96,5 @@ class MCGDiff:
 
 
 def _log_normal(x: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
-    """log N(x; mean, variance) up to a constant, pixel by pixel."""
+    """Log N(x; mean, variance) up to a constant, pixel by pixel."""
     return -((x - mean) ** 2) / (2 * jnp.maximum(variance, 1e-30))

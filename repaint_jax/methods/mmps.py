@@ -113,5 +113,5 @@ class MMPS:
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a / b; 0 where b is not positive: there is nothing left, or a J that no covariance has."""
+    """A / b; 0 where b is not positive: there is nothing left, or a J that no covariance has."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

@@ -1,4 +1,4 @@
-"""Collections of pictures: a folder, a zip, an npz or a pattern of files."""
+"""Collections of pictures: a folder, a zip, an npz or npy, or a pattern of files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from repaint_jax.pictures.images import (
-    SUFFIXES,
-    ImageError,
+from repaint_jax.errors import DataError, ImageError
+from repaint_jax.pictures.finding import (
     find_images,
-    fit,
-    load_image,
+    is_picture_name,
     pictures_among,
+    tell_left_out,
 )
+from repaint_jax.pictures.images import load_image
+from repaint_jax.pictures.resizing import fit
 from repaint_jax.runtime.files import expanded
 
 Shape = tuple[int, int, int]  # H, W, C
@@ -30,15 +31,16 @@ Shape = tuple[int, int, int]  # H, W, C
 _LARGEST_FILE = 2**30  # bytes of a picture in a zip
 
 
-class DataError(ValueError):
-    """The data cannot be used; the message says in one line why, and the cure."""
-
-
 class Member(NamedTuple):
     """A file in a zip."""
 
     archive: zipfile.ZipFile
     name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, as if the zip were a folder."""
+        return Path(self.archive.filename or "", self.name)
 
     def open(self) -> NamedBytes:
         """Its contents."""
@@ -73,13 +75,24 @@ def find_paths(data: str) -> list[Path]:
 
 
 def find_files(data: str) -> list[File]:
-    """The pictures of a folder (with its subfolders), a pattern or zips, in natural order."""
+    """The pictures of a folder (with its subfolders), a pattern or zips, in natural order.
+
+    A folder that holds zips and no pictures stands for its zips.
+    """
     paths = find_paths(data)
-    if paths and all(path.suffix.lower() == ".zip" for path in paths):
-        return [member for path in paths for member in _members(path)]
     if len(paths) == 1 and paths[0].is_dir():
-        return list(pictures_among(list(_walked(paths[0])), data))
+        inside = list(_walked(paths[0]))
+        zips = sorted(path for path in inside if _is_zip(path))
+        if not zips or any(is_picture_name(path.name) for path in inside):
+            return list(pictures_among(inside, data))
+        paths = zips
+    if paths and all(map(_is_zip, paths)):
+        return [member for path in paths for member in _members(path)]
     return list(find_images(data))
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
 
 
 def _walked(folder: Path) -> Iterator[Path]:
@@ -98,14 +111,19 @@ def _walked(folder: Path) -> Iterator[Path]:
 def _members(path: Path) -> list[Member]:
     with _damage_of(path, "a zip"):
         archive = zipfile.ZipFile(path)
-    names = [
+    names = sorted(
         name
-        for name in sorted(archive.namelist())
-        if name.lower().endswith(SUFFIXES) and not name.startswith("__MACOSX/")
-    ]
-    if not names:
-        raise DataError(f"{path}: no pictures in it; expected one of {', '.join(SUFFIXES)}")
-    return [Member(archive, name) for name in names]
+        for name in archive.namelist()
+        if not name.endswith("/") and not name.startswith("__MACOSX/")
+    )
+    pictures = [name for name in names if is_picture_name(name)]
+    if not pictures:
+        raise DataError(
+            f"{path}: none of the {len(names)} files in it is a picture by its name, such as a.png "
+            "or a.jpg: convert them to PNG and zip them again"
+        )
+    tell_left_out([Path(name).name for name in names], path)
+    return [Member(archive, name) for name in pictures]
 
 
 @contextmanager
@@ -127,23 +145,44 @@ def read_file(file: File, shape: Shape) -> np.ndarray:
     return load_image(opened, size=shape[:2], channels=shape[2])
 
 
-def read_npz(path: Path, array_names: Sequence[str]) -> np.ndarray:
-    """uint8[N, H, W, C] from an npz: the first of `array_names` there, or the only array."""
-    with _damage_of(path, "an npz"), path.open("rb") as file, np.load(file) as arrays:
-        names = arrays.files
+def holds_arrays(paths: Sequence[Path]) -> bool:
+    """Whether these are one file of arrays, .npz or .npy."""
+    return len(paths) == 1 and paths[0].suffix.lower() in (".npz", ".npy")
+
+
+def read_arrays(path: Path, array_names: Sequence[str]) -> np.ndarray:
+    """uint8[N, H, W, C] from an npy, or an npz: the first of `array_names`, or the only array."""
+    with _damage_of(path, "an npz or npy"), path.open("rb") as file:
+        loaded = np.load(file)
+        names = ["it"] if isinstance(loaded, np.ndarray) else loaded.files
         name = next((name for name in array_names if name in names), names[0])
-        pictures = np.asarray(arrays[name])
+        pictures = loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded[name])
     if name not in array_names and len(names) > 1:
         raise DataError(f"{path}: holds {', '.join(names)}; call the pictures {array_names[0]!r}")
-    if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4) or 0 in pictures.shape:
+    return _as_pictures(pictures, f"{path}: {name}")
+
+
+def _as_pictures(pictures: np.ndarray, name: str) -> np.ndarray:
+    """uint8[N, H, W, C], after checking that the shape can mean nothing else."""
+    shape = pictures.shape
+    told = f"{name} is {pictures.dtype}{list(shape)}"
+    if pictures.dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
         raise DataError(
-            f"{path}: {name} is {pictures.dtype}{list(pictures.shape)}; expected "
-            "uint8[N, H, W] or uint8[N, H, W, C], values 0 to 255"
+            f"{told}; expected uint8[N, H, W] or uint8[N, H, W, C], values 0 to 255: save it as "
+            "(255 * x).round().astype('uint8') if 1 is white"
         )
-    pictures = pictures if pictures.ndim == 4 else pictures[..., None]
-    if pictures.shape[-1] not in (1, 3):
-        raise DataError(f"{path}: {name} has {pictures.shape[-1]} channels; expected 1 or 3")
-    return pictures
+    if len(shape) == 4:
+        if shape[3] in (1, 3):
+            return pictures
+        mend = "x.transpose(0, 2, 3, 1)" if shape[1] in (1, 3) else "x[..., :3], if those are RGB"
+        raise DataError(f"{told}, of {shape[3]} channels; expected 1 or 3, last: save {mend}")
+    if shape[2] in (1, 3) or shape[0] == 3:
+        whole = "x[None]" if shape[2] in (1, 3) else "x.transpose(1, 2, 0)[None]"
+        raise DataError(
+            f"{told}, which may be {shape[0]} grey pictures or a single one: save x[..., None] for "
+            f"grey ones, {whole} for a single one"
+        )
+    return pictures[..., None]
 
 
 def fitted(pictures: np.ndarray, shape: Shape) -> np.ndarray:

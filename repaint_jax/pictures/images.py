@@ -1,39 +1,30 @@
-"""Pictures and masks: from any file to arrays, and back to PNG.
+"""Pictures: from any file, array or Pillow image to arrays, and back to PNG.
 
-A picture is `uint8[H, W, C]` with C of 1 or 3, and `float32[H, W, C]` in [-1, 1] for the model. A
-mask is `bool[H, W]`, True = known and kept; in a file that is white (255), and black (0) is the
-hole. Whatever is wrong with a file becomes an `ImageError` of one line that names it.
+A picture is `uint8[H, W, C]` with C of 1 or 3, and `float32[H, W, C]` in [-1, 1] for the model.
+Whatever is wrong with a file becomes an `ImageError` of one line that names it.
 """
 
-import glob
-import re
+from __future__ import annotations
+
 import warnings
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from repaint_jax.runtime.files import expanded, replacing
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+from repaint_jax.errors import ImageError
+from repaint_jax.pictures.resizing import Shape, fit
+from repaint_jax.runtime.files import in_text, replacing
 
 PathLike = str | Path
-Shape = tuple[int, int]
+Source = str | Path | BinaryIO | np.ndarray | Image.Image
+
+_DARK = 64  # of 255: deeper pictures are rarely exposed so little
 
 
-class ImageError(ValueError):
-    """A picture or mask file cannot be used; the message says in one line why, and the cure."""
-
-    def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
-
-
-def load_image(
-    path: PathLike | BinaryIO, *, size: int | Shape | None = None, channels: int = 3
-) -> np.ndarray:
+def load_image(source: Source, *, size: int | Shape | None = None, channels: int = 3) -> np.ndarray:
     """Reads a picture of any kind, upright.
 
     EXIF rotation is applied; 16-bit grey (65535 = white) and float grey (1 = white, or 255
@@ -41,7 +32,7 @@ def load_image(
     their first frame; colour profiles are ignored, as they were for the models' training data.
 
     Args:
-        path: the file, or one that is open.
+        source: a file, one that is open, an array [H, W] or [H, W, C], or a Pillow image.
         size: (height, width), or the side of a square. The picture is cropped centrally to this
             aspect ratio and resized; one that fits already comes back byte for byte.
         channels: 3 for colour, 1 for grey.
@@ -51,198 +42,34 @@ def load_image(
 
     Raises:
         ImageError: when the file is not there, not a picture, damaged, or too large to be safe.
+
+    Warns:
+        UserWarning: when a picture of more than 8 bits is nearly black.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
-    picture = _read(path)
-    if picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return _as_array(picture, size, channels)
+    return as_array(over_white(to_8_bits(*opened(source))), size, channels)
 
 
-def load_mask(
-    path: PathLike, shape: Shape, *, source_shape: Shape | None = None, invert: bool = False
-) -> np.ndarray:
-    """Reads a mask for pictures of `shape`: white (255) is kept, black (0) is filled.
-
-    If the file has an alpha channel with both transparent and opaque parts, that is the mask (the
-    part erased in an editor is the hole); otherwise its luminance is. Either is cut at one half.
-    The mask is cropped as `load_image` crops the picture, and resized without blending.
-
-    Args:
-        path: the file.
-        shape: (height, width) to return, that of the loaded picture.
-        source_shape: (height, width) of the picture's file (`image_shape`), if it may have been
-            cropped: the mask must have this aspect ratio or that of `shape`.
-        invert: True if the file marks the hole in white.
-
-    Returns:
-        bool[H, W], True = known.
-
-    Raises:
-        ImageError: as `load_image`; and when the aspect ratio is another or there is no hole.
-
-    Warns:
-        UserWarning: when the mask looks wrong (see `check_mask`).
-    """
-    picture = _read(path)
-    if picture.mode == "RGBA":
-        alpha = picture.getchannel("A")
-        opaque = np.asarray(alpha) >= 128
-        if opaque.any() and not opaque.all():
-            picture = alpha
-    mask_shape = (picture.height, picture.width)
-    if not any(_same_aspect(mask_shape, other) for other in (shape, source_shape or shape)):
-        picture_shape = source_shape or shape
-        raise ImageError(
-            f"{path}: a mask needs the aspect ratio of its picture, which is "
-            f"{_sides(picture_shape)}, but this one is {_sides(mask_shape)} (height x width): "
-            f"draw it on the picture itself"
-        )
-    luminance = np.array(fit(picture.convert("L"), shape, Image.Resampling.NEAREST))
-    known = (luminance >= 128) ^ invert
-    check_mask(known, str(path), invert=invert)
-    return known
-
-
-def check_mask(known: np.ndarray, name: str, *, invert: bool = False) -> None:
-    """Checks a mask that came from a file; `load_mask` calls it.
-
-    A mask looks inverted when it keeps less than half of the picture and less than a fifth of the
-    border: a hole painted in white does, being mostly the smaller part and inside. So does a mask
-    for outpainting, which is why this only warns.
-
-    Args:
-        known: bool[H, W], True = known.
-        name: the file, for the message.
-        invert: whether the mask has been inverted already.
-
-    Raises:
-        ImageError: when there is no hole.
-
-    Warns:
-        UserWarning: when nothing is known, or the mask looks inverted.
-    """
-    switch = f"--config.invert_mask={not invert}"
-    if known.all():
-        raise ImageError(
-            f"{name}: the mask has no hole at {_sides(known.shape)}, so there is nothing to fill: "
-            f"paint the hole black (0), or use {switch} if white marks it"
-        )
-    border = np.concatenate([known[0], known[-1], known[:, 0], known[:, -1]])
-    if not known.any():
-        warnings.warn(
-            f"{name}: nothing is known at {_sides(known.shape)}, so the whole picture will be "
-            f"generated: what is kept must be white (255, not 1) and not be lost in resizing; "
-            f"use {switch} if black marks it",
-            stacklevel=3,
-        )
-    elif known.mean() < 0.5 and border.mean() < 0.2:
-        warnings.warn(
-            f"{name}: the mask looks inverted, for only {known.mean():.0%} of the picture is kept: "
-            f"use {switch} if {'black' if invert else 'white'} marks the hole",
-            stacklevel=3,
-        )
-
-
-def image_shape(path: PathLike) -> Shape:
-    """(height, width) of a picture's file, upright."""
-    picture = _read(path)
+def image_shape(source: Source) -> Shape:
+    """(height, width) of a picture, upright."""
+    picture, _ = opened(source)
     return picture.height, picture.width
 
 
-def fit(
-    picture: Image.Image, shape: Shape, resample: Image.Resampling | None = None
-) -> Image.Image:
-    """Crops a picture centrally to the aspect ratio of `shape` and resizes it to (height, width).
-
-    `resample` is by default Lanczos when shrinking, bicubic when enlarging; neither aliases.
-    """
-    height, width = shape
-    if height < 1 or width < 1:
-        raise ValueError(f"a picture needs sides of at least one pixel, got {_sides(shape)}")
-    if picture.size == (width, height):
+def over_white(picture: Image.Image) -> Image.Image:
+    """A picture of mode RGBA laid over white; any other as it is."""
+    if picture.mode != "RGBA":
         return picture
-    scale = min(picture.width / width, picture.height / height)  # source pixels per target pixel
-    # Bounded, as the product may exceed the side it was divided from in the last digit.
-    across, down = min(width * scale, picture.width), min(height * scale, picture.height)
-    left, top = (picture.width - across) / 2, (picture.height - down) / 2
-    if resample is None:
-        resample = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
-    crop = (left, top, left + across, top + down)
-    return picture.resize((width, height), resample, box=crop)
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
-def find_images(pattern: PathLike) -> list[Path]:
-    """Finds the pictures that a file name, a folder or a glob pattern stands for.
-
-    Hidden files and, in folders and patterns, files without the name of a picture are left out.
-
-    Returns:
-        Paths in natural order: `2.png` before `10.png`.
-
-    Raises:
-        ImageError: when there are none.
-    """
-    path = expanded(pattern)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        candidates = list(path.iterdir())
-    else:
-        candidates = [Path(name) for name in glob.glob(str(path), recursive=True)]
-        if not candidates:
-            raise ImageError(
-                f"{pattern}: expected a picture, a folder of pictures or a pattern such as "
-                f"'faces/*.png', but nothing is there: check the path"
-            )
-    return pictures_among(candidates, pattern)
-
-
-def pictures_among(files: Sequence[Path], place: PathLike) -> list[Path]:
-    """Those that are pictures by their names, in natural order; `place` is for the error."""
-    found = [
-        file
-        for file in files
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
-    if not found:
-        raise ImageError(
-            f"{place}: none of the {len(files)} files there is a picture: "
-            f"expected one of {', '.join(SUFFIXES)}"
-        )
-    return sorted(found, key=natural_order)
-
-
-def pair_masks(images: Sequence[Path], masks: Sequence[Path]) -> list[Path]:
-    """Finds each picture's mask: the only one, or the one of the same name.
-
-    `face.png` goes with a mask `face.png`, `face_mask.png` or, as LaMa writes it,
-    `face_mask000.png`, of any suffix. Order never decides. Masks without a picture are left out.
-
-    Raises:
-        ImageError: when pictures have no mask, or two masks have one name.
-    """
-    if len(masks) == 1:
-        return [masks[0]] * len(images)
-    by_name: dict[str, Path] = {}
-    for mask in masks:
-        name = re.sub(r"_mask\d*$", "", mask.stem)
-        if name in by_name:
-            raise ImageError(
-                f"{mask}: a picture needs one mask, but {by_name[name]} has the same name: "
-                f"remove one of them"
-            )
-        by_name[name] = mask
-    missing = [image.name for image in images if image.stem not in by_name]
-    if missing:
-        others = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ImageError(
-            f"{', '.join(missing[:3])}{others}: no mask of that name among {len(masks)} masks for "
-            f"{len(images)} pictures: name each mask like its picture, or give one mask for all"
-        )
-    return [by_name[image.stem] for image in images]
+def as_array(picture: Image.Image, size: int | Shape | None, channels: int) -> np.ndarray:
+    """uint8[H, W, channels], cropped and resized."""
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if size is not None:
+        picture = fit(picture, (size, size) if isinstance(size, int) else size)
+    return np.array(picture).reshape(picture.height, picture.width, channels)
 
 
 def to_float(picture: np.ndarray) -> np.ndarray:
@@ -288,77 +115,116 @@ def astronaut(*, size: int | Shape | None = None, channels: int = 3) -> np.ndarr
     # Not by skimage's own function, which loads SciPy.
     with (files("skimage.data") / "astronaut.png").open("rb") as file:
         face = Image.open(file).crop((148, 21, 306, 179))  # eyes at (0.355, 0.513), (0.638, 0.513)
-    return _as_array(face, size, channels)
+    return as_array(face, size, channels)
 
 
-def _as_array(picture: Image.Image, size: int | Shape | None, channels: int) -> np.ndarray:
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    if size is not None:
-        picture = fit(picture, (size, size) if isinstance(size, int) else size)
-    return np.array(picture).reshape(picture.height, picture.width, channels)
-
-
-def _read(path: PathLike | BinaryIO) -> Image.Image:
-    """The first frame of a file, upright, as L, RGB or RGBA."""
+def opened(source: Source) -> tuple[Image.Image, str]:
+    """The first frame of a picture, upright and decoded, and what messages call it."""
+    if isinstance(source, np.ndarray):
+        return _of_array(source), name_of(source)
+    name = name_of(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                picture = ImageOps.exif_transpose(opened)
+            if isinstance(source, Image.Image):
+                picture = ImageOps.exif_transpose(source)
+            else:
+                with Image.open(source) as file:
+                    deep = ";16" in str(file.tile)  # of which Pillow keeps 8 bits in colours
+                    picture = ImageOps.exif_transpose(file)
+                    picture.info["deep"] = deep
         if 0 in picture.size:
-            raise ImageError(f"{path}: the picture is empty ({picture.width}x{picture.height})")
-        return _to_8_bits(picture, path)
+            raise ImageError(f"{name}: the picture is empty ({picture.width}x{picture.height})")
+        picture.load()
+        return picture, name
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{path}: there is no such file: check the path") from error
+        raise ImageError(f"{name}: there is no such file: check the path") from error
     except (IsADirectoryError, PermissionError) as error:
-        raise ImageError(f"{path}: expected a picture to read, got: {error.strerror}") from error
+        raise ImageError(f"{name}: expected a picture to read, got: {error.strerror}") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError(
-            f"{path}: not a picture of a known format: convert it to PNG or JPEG"
+            f"{name}: not a picture of a known format: convert it to PNG or JPEG"
         ) from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(
-            f"{path}: the picture is too large to be read safely ({error}): shrink it first"
+            f"{name}: the picture is too large to be read safely ({error}): shrink it first"
         ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         raise ImageError(
-            f"{path}: the picture cannot be decoded ({error}): it may be damaged; export it anew"
+            f"{name}: the picture cannot be decoded ({error}): it may be damaged; export it anew"
         ) from error
 
 
-def _to_8_bits(picture: Image.Image, path: PathLike | BinaryIO) -> Image.Image:
+def to_8_bits(picture: Image.Image, name: str) -> Image.Image:
+    """A picture as L, RGB or RGBA."""
     if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_scale_to_8_bits(np.asarray(picture), path))
+        return Image.fromarray(scale_to_8_bits(np.asarray(picture), name))
     if picture.has_transparency_data:
         return picture.convert("RGBA")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    converted = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    if picture.info.get("deep") and picture.mode == "RGB":
+        _tell_dark(converted.getextrema(), 255, name)
+    return converted
 
 
-def _scale_to_8_bits(values: np.ndarray, path: PathLike | BinaryIO) -> np.ndarray:
+def scale_to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
     """Deep grey to uint8, rounded: see `load_image`."""
-    white = 65535
-    if values.dtype.kind == "f":
-        white = 255 if values.max() > 1 else 1
-    if not (values.min() >= 0 and values.max() <= white):
+    white = white_of(values)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= white):
         raise ImageError(
-            f"{path}: expected {values.dtype} values from 0 to {white}, "
-            f"got {values.min()} to {values.max()}: rescale them or save as 8 bits"
+            f"{name}: expected {values.dtype} values from 0 to {white}, "
+            f"got {low} to {high}: rescale them or save as 8 bits"
         )
+    _tell_dark((low, high), white, name)
     return np.rint(values * (255.0 / white)).astype(np.uint8)
 
 
-def _same_aspect(one: Shape, other: Shape) -> bool:
-    """Whether the one may be the other resized, the sides of the smaller rounded to pixels."""
-    return abs(one[0] * other[1] - one[1] * other[0]) <= max(sum(one), sum(other)) / 2
+def white_of(values: np.ndarray) -> int:
+    """The level of white among numbers of this dtype: of floats 1, or 255 if any is above 1."""
+    if values.dtype.kind == "f":
+        return 255 if values.max() > 1 else 1
+    return 255 if values.dtype == np.uint8 else 65535
 
 
-def _sides(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
+def _tell_dark(extrema: Any, white: int, name: str) -> None:
+    """Warns where numbers use so little of their range that they may be in another unit."""
+    low, high = np.min(extrema), np.max(extrema)
+    if low < high < white * _DARK / 255:
+        warnings.warn(
+            f"{name}: nearly black, for its numbers go from {low:.6g} to {high:.6g} where "
+            f"{white} is white: if {high:.6g} should be about white, as in data of 12 bits, "
+            f"multiply them by {white / high:.4g}",
+            stacklevel=4,
+        )
 
 
-def natural_order(path: Path) -> list[str | int]:
-    """A key to sort paths by, 2.png before 10.png."""
-    parts = re.split(r"([0-9]+)", str(path))
-    return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]
+def _of_array(array: np.ndarray) -> Image.Image:
+    """An array as an image of Pillow's."""
+    squeezed = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    colour = squeezed.ndim == 3 and squeezed.shape[2] in (3, 4)
+    if array.dtype.kind not in "buif" or not (squeezed.ndim == 2 or colour) or 0 in array.shape:
+        raise ImageError(
+            f"the array: expected a picture as numbers [H, W] or [H, W, C] with 1, 3 or 4 "
+            f"channels, got {array.dtype}{list(array.shape)}"
+        )
+    if squeezed.dtype == bool:
+        squeezed = np.uint8(255) * squeezed
+    if squeezed.dtype != np.uint8 and colour:
+        squeezed = scale_to_8_bits(squeezed, "the array")
+    if squeezed.dtype.kind == "f":
+        squeezed = squeezed.astype(np.float32)
+    elif squeezed.dtype != np.uint8:
+        squeezed = np.clip(squeezed, -(2**31), 2**31 - 1).astype(np.int32)
+    return Image.fromarray(np.ascontiguousarray(squeezed))
+
+
+def name_of(source: Source) -> str:
+    """What messages call a picture."""
+    if isinstance(source, np.ndarray):
+        return "the array"
+    if isinstance(source, Image.Image):
+        return in_text(getattr(source, "filename", "") or "the picture")
+    return in_text(source) if isinstance(source, str | Path) else str(source)

@@ -2,7 +2,7 @@
 
 A mask is `bool[H, W]`: True where the picture is known and kept, False in the hole that is
 generated. Every generator takes the shape and a `numpy.random.Generator` (which the regular masks
-ignore), and always leaves a hole and something known.
+ignore), and always leaves a hole and, but for `whole`, something known.
 
 `wide` and `narrow` follow `random_thick_256` and `random_thin_256` of LaMa (Suvorov et al., WACV
 2022; https://github.com/advimman/lama, Apache-2.0), from which the paper's Wide and Narrow masks
@@ -54,6 +54,11 @@ def super_resolution(shape: Shape, rng: np.random.Generator | None = None) -> np
     return known
 
 
+def whole(shape: Shape, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Keeps nothing: the model draws what it likes."""
+    return _empty(shape)
+
+
 def wide(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """Loses thick strokes or boxes (LaMa's `random_thick_256`, the paper's Wide).
 
@@ -82,6 +87,7 @@ MASKS: dict[str, Callable[[Shape, np.random.Generator], np.ndarray]] = {
     "half": half,
     "expand": expand,
     "box": box,
+    "whole": whole,
 }
 
 

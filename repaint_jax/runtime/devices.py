@@ -31,6 +31,22 @@ def one_device_a_core() -> None:
         jax.config.update("jax_num_cpu_devices", num_cores())
 
 
+def platform_fault() -> str | None:
+    """Why JAX does not start on the devices it was told to use, in one line; None if it does."""
+    try:
+        jax.devices()
+        return None
+    except (AssertionError, RuntimeError):  # JAX's own words are not for users
+        asked = os.environ.get("JAX_PLATFORMS")
+    jax.config.update("jax_platforms", None)
+    there = jax.default_backend()
+    return (
+        f"JAX_PLATFORMS={asked}: JAX finds no such device here, only {there}; set "
+        f"JAX_PLATFORMS={there} or unset it, or install JAX for your device: README.md, "
+        "Installing elsewhere"
+    )
+
+
 def num_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS

@@ -11,18 +11,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from repaint_jax.errors import mended_by
+
 _EDGE = 1 << 20  # bytes at either end of a file that tell it from others
 
 
 def expanded(name: str | Path) -> Path:
-    """The path with ~ or ~user as the home folder; as it is if there is no such user.
+    """The path with ~ or ~user as the home folder and $NAME as that variable.
+
+    What there is no user or variable for stays as it is, and so does a $ in the name of a file that
+    is there.
 
     Raises:
         FileNotFoundError: no file can have such a name.
     """
     if "\0" in str(name):
         raise FileNotFoundError(f"there is no file {str(name)!r}; names cannot hold a zero byte")
-    return Path(os.path.expanduser(name))
+    path = os.path.expanduser(name)
+    return Path(path if os.path.lexists(path) else os.path.expandvars(path))
+
+
+def in_text(name: str | Path) -> str:
+    r"""A file's name to show, in one line; bytes that are no text are written as \xe9."""
+    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
@@ -34,7 +46,8 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Without the path's own name, which may be as long as a name can be.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         if durable:
@@ -46,15 +59,20 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             temporary.unlink()
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8, wherever the program runs, as `replacing` does; escapes what is no text."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 @contextmanager
 def workdir_errors(workdir: Path) -> Iterator[None]:
-    """Says of what cannot be written there that another --workdir would help."""
+    """Says of what cannot be written there that another folder would help."""
     try:
         yield
     except OSError as error:
-        raise OSError(
-            f"cannot write to {workdir} ({error.strerror}): choose another --workdir"
-        ) from error
+        fault = OSError(f"cannot write to {workdir} ({error.strerror}): choose another folder")
+        raise mended_by("workdir", fault) from error
 
 
 def sweep(folder: Path) -> None:
@@ -66,14 +84,14 @@ def sweep(folder: Path) -> None:
 def append_line(path: Path, row: dict[str, Any]) -> None:
     """Adds a line of JSON to a file, after whatever a killed writer left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lines:
+    with path.open("a", encoding="utf-8") as lines:
         lines.write("\n" + json.dumps(row))
 
 
 def read_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """The lines of such files; one that was cut off by a kill is left out."""
     for path in sorted(paths):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(json.JSONDecodeError):
                 yield json.loads(line)
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from repaint_jax.runtime.files import replacing, workdir_errors
+from repaint_jax.runtime.files import workdir_errors, write_text
+from repaint_jax.runtime.telling import tell
 
 # A death is told within a minute: after 45 s, so that a slow file system may take 15 s more.
 BEAT = 5.0  # seconds
@@ -122,7 +123,8 @@ class Peers:
             peer.missed += 1
         if peer.gone != was_gone:
             news = self._fate(peer) if peer.gone else f"{peer.name} is heard of again"
-            tqdm.write(f"warning: {news}", file=sys.stderr)
+            with tqdm.external_write_mode(file=sys.stderr):
+                tell(f"warning: {news}", sys.stderr)
 
     def _fate(self, peer: _Peer) -> str:
         if peer.state == "failed":
@@ -146,8 +148,7 @@ class Peers:
             "token": self._token,
             "tokens": self._tokens,
         }
-        with replacing(self._file(self._index)) as temporary:
-            temporary.write_text(json.dumps(told))
+        write_text(self._file(self._index), json.dumps(told))
 
     def _file(self, i: int) -> Path:
         return self._folder / f"{i}.json"
@@ -156,6 +157,6 @@ class Peers:
 def _read(path: Path) -> dict[str, Any]:
     """What a process told; nothing if it has told nothing yet."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}

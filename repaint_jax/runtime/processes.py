@@ -20,15 +20,12 @@ from typing import Any, TypeVar
 
 import jax
 
+from repaint_jax.errors import ProcessError
 from repaint_jax.runtime.life_signs import Peers
 
 PATIENCE = 300.0  # seconds for all processes to start; JAX's own default
 
 Item = TypeVar("Item")
-
-
-class ProcessError(RuntimeError):
-    """The processes of a run do not find each other, or one is gone. The message is one line."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tqdm import tqdm
-
 from repaint_jax.runtime.batches import Progress
+from repaint_jax.runtime.telling import Bar
 
 
-class CallBar(tqdm):
+class CallBar(Bar):
     """A progress bar of call equivalents over several batches."""
 
     def __init__(self, calls: float, **options: Any):

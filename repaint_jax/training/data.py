@@ -14,21 +14,21 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
+from repaint_jax.errors import DataError, ImageError
 from repaint_jax.pictures.datasets import (
-    DataError,
     File,
     Shape,
     find_files,
     find_paths,
     fitted,
+    holds_arrays,
+    read_arrays,
     read_file,
-    read_npz,
 )
-from repaint_jax.pictures.images import ImageError
+from repaint_jax.runtime.telling import Bar
 
-__all__ = ["Data", "DataError", "Stream", "load_data"]
+__all__ = ["Data", "Stream", "load_data"]
 
 ARRAY_NAMES = ("images", "x_train", "train_images", "train", "x", "arr_0")
 
@@ -62,8 +62,8 @@ def load_data(
         UserWarning: which pictures were skipped because they cannot be read.
     """
     paths = find_paths(data)
-    if len(paths) == 1 and paths[0].suffix == ".npz":
-        pictures = fitted(read_npz(paths[0], ARRAY_NAMES), shape)
+    if holds_arrays(paths):
+        pictures = fitted(read_arrays(paths[0], ARRAY_NAMES), shape)
     else:
         files = find_files(data)
         num_bytes = len(files) * int(np.prod(shape))
@@ -126,9 +126,9 @@ def _decode(files: Sequence[File], shape: Shape) -> np.ndarray:
             return None
 
     with ThreadPoolExecutor() as pool:
-        found = list(
-            tqdm(pool.map(read, files), "reading pictures", len(files), leave=False, delay=1)
-        )
+        decoded = pool.map(read, files)
+        bar = Bar(decoded, "reading pictures", total=len(files), leave=False, delay=1)
+        found = list(bar)
     pictures = [picture for picture in found if picture is not None]
     if broken:
         some = "; ".join(sorted(broken)[:3]) + "; ..." * (len(broken) > 3)

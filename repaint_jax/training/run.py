@@ -25,7 +25,9 @@ from repaint_jax.errors import ConfigError
 from repaint_jax.loading import named_noise
 from repaint_jax.models import UNet
 from repaint_jax.pictures.images import save_image
-from repaint_jax.runtime.files import replacing
+from repaint_jax.runtime.files import write_text
+from repaint_jax.runtime.telling import tell
+from repaint_jax.runtime.workdirs import refuse_other_kinds
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.training.checkpointing import Checkpoints
 from repaint_jax.training.data import Data, load_data
@@ -67,8 +69,7 @@ def run_training(config: ConfigDict, workdir: Path) -> None:
     state = trainer.init()
     checkpoints.check_room(state)
     state = checkpoints.restore(state)
-    with replacing(workdir / "config.json") as temporary:
-        temporary.write_text(config.to_json_best_effort(indent=2) + "\n")
+    write_text(workdir / "config.json", config.to_json_best_effort(indent=2) + "\n")
     watch = Watch(
         workdir,
         done=int(state.step),
@@ -120,7 +121,7 @@ class Outputs:
         """Writes both weights, also where the run had been killed just before."""
         self._save("ema", state.ema)
         self._save("final", state.params)
-        print(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
+        tell(f"step {int(state.step)}: {self.workdir / 'ema.safetensors'}")
 
     def _save(self, name: str, params: Any) -> None:
         save(self.workdir / f"{name}.safetensors", self.trainer.model(params), **self.about)
@@ -237,9 +238,10 @@ def _about(config: ConfigDict) -> dict[str, Any]:
 
 def _check_resumed(config: ConfigDict, workdir: Path) -> None:
     """Refuses to go on with a run of another configuration."""
+    refuse_other_kinds(workdir, "training run")
     path = workdir / "config.json"
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text()), as_json(config)
+    before, now = json.loads(path.read_text(encoding="utf-8")), as_json(config)
     fields = sorted({*before, *now} - {*CHANGEABLE})
     refuse_changes(before, now, fields, f"{workdir} holds a run", "take another --workdir")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from repaint_jax.runtime.files import replacing
+from repaint_jax.runtime.files import write_text
+from repaint_jax.runtime.telling import Bar, tell
 from repaint_jax.training.step import Metrics
 
 __all__ = ["Watch"]
@@ -32,16 +32,10 @@ class Watch:
         self.batch_size = batch_size
         _truncate(workdir / "metrics.jsonl", done)
         _truncate(workdir / "speed.jsonl", done)
-        self._metrics = (workdir / "metrics.jsonl").open("a")
-        self._speed = (workdir / "speed.jsonl").open("a")
+        self._metrics = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
+        self._speed = (workdir / "speed.jsonl").open("a", encoding="utf-8")
         self._board = _summary_writer(workdir / "tensorboard", done) if tensorboard else None
-        self._bar = tqdm(
-            desc="compiling",
-            initial=done,
-            total=num_steps,
-            unit="step",
-            mininterval=0.5 if sys.stderr.isatty() else 10,
-        )
+        self._bar = Bar(desc="compiling", initial=done, total=num_steps, unit="step")
         self._clock = time.perf_counter()
 
     def steps(self, metrics: Metrics) -> None:
@@ -51,7 +45,7 @@ class Watch:
         self._bar.set_postfix(
             loss=f"{loss:.4f}",
             refresh=False,
-            **{"pictures/s": f"{(self._bar.format_dict['rate'] or 0) * self.batch_size:.0f}"},
+            **{"pictures/s": f"{self._bar.rate * self.batch_size:.0f}"},
         )
         self._bar.update(len(metrics.loss))
 
@@ -92,11 +86,10 @@ def _truncate(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n") and json.loads(line)["step"] <= step:
             kept.append(line)
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+    write_text(path, "".join(kept))
 
 
 def _append(file: Any, row: dict[str, Any]) -> None:
@@ -109,9 +102,6 @@ def _summary_writer(folder: Path, done: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        print(
-            "no TensorBoard summaries: pip install 'repaint-jax[train]' to have them",
-            file=sys.stderr,
-        )
+        tell("no TensorBoard summaries: pip install 'repaint-jax[train]' to have them", sys.stderr)
         return None
     return SummaryWriter(str(folder), purge_step=done + 1)
