@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,6 +17,7 @@ from repaint_jax.denoisers import Denoiser, noise_predictor
 from repaint_jax.errors import ArgumentError
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
+from repaint_jax.models.kernels.onednn import faster_in_bfloat16
 from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.files import expanded, fingerprint
@@ -297,6 +299,9 @@ def _channels(path: str | Path, network: Any) -> int:
 
 def _dtype(name: str) -> Any:
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name == "auto":
+        on_cpu = jax.default_backend() == "cpu"
+        return jnp.bfloat16 if on_cpu and faster_in_bfloat16() else jnp.float32
     if name not in dtypes:
-        raise ArgumentError("dtype", f"float32 or bfloat16, not {name!r}")
+        raise ArgumentError("dtype", f"float32, bfloat16 or auto, not {name!r}")
     return dtypes[name]

@@ -18,8 +18,13 @@ needs_onednn = pytest.mark.skipif(
 )
 
 
+needs_bfloat16 = pytest.mark.skipif(
+    not onednn.faster_in_bfloat16(), reason="needs AVX-512 BF16 as well"
+)
+
+
 def by_xla(x, kernel, bias, stride=1, padding=(1, 1)):
-    return convolution._by_xla(stride, padding)(x, kernel, bias)
+    return convolution._biased_by_xla(x, kernel, bias, stride=stride, padding=padding)
 
 
 def convolve(x, kernel, bias, stride=1, padding=(1, 1)):
@@ -63,14 +68,42 @@ def test_onednn_convolves_as_xla_does(shape, size, stride, padding):
 
 
 @needs_onednn
-def test_onednn_is_what_a_cpu_convolves_float32_with():
+def test_onednn_is_what_a_cpu_convolves_with():
     x, kernel, bias = drawn(1, 8, 8, 4, 4)
     jitted = jax.jit(convolve)
-    assert onednn.TARGET in jitted.lower(x, kernel, bias).as_text()
+    assert onednn.CONVOLUTION in jitted.lower(x, kernel, bias).as_text()
     for_gpus = jitted.trace(x, kernel, bias).lower(lowering_platforms=("cuda",))
-    assert onednn.TARGET not in for_gpus.as_text()
+    assert onednn.CONVOLUTION not in for_gpus.as_text()
     halves = (array.astype(jnp.bfloat16) for array in (x, kernel, bias))
-    assert onednn.TARGET not in jitted.lower(*halves).as_text()
+    taken = onednn.CONVOLUTION in jitted.lower(*halves).as_text()
+    assert taken == onednn.faster_in_bfloat16()
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("shape", [(1, 64, 64, 64, 64), (2, 16, 16, 65, 31), (2, 8, 8, 3, 256)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_rounds_once_in_the_convolution_and_in_its_derivatives(shape, stride):
+    exact = [array.astype(jnp.bfloat16).astype(jnp.float32) for array in drawn(*shape)]
+    halves = [array.astype(jnp.bfloat16) for array in exact]
+    expected, pull = jax.vjp(lambda *arrays: by_xla(*arrays, stride), *exact)
+    actual, pull_half = jax.vjp(lambda *arrays: convolve(*arrays, stride), *halves)
+    dy = jnp.sign(expected)
+    pairs = [(actual, expected), *zip(pull_half(dy.astype(jnp.bfloat16)), pull(dy), strict=True)]
+    for half, wanted in pairs:  # 2^-9 is the rounding of the result; sums are in float32
+        largest = float(jnp.abs(wanted).max())
+        np.testing.assert_allclose(
+            half.astype(jnp.float32), wanted, rtol=2**-8, atol=largest * 2**-9
+        )
+
+
+@needs_onednn
+def test_derivatives_run_by_onednn_and_only_those_that_are_asked_for():
+    x, kernel, bias = drawn(1, 8, 8, 4, 6)
+    by_all = jax.grad(lambda *arrays: convolve(*arrays).sum(), (0, 1))
+    assert onednn.BY_KERNEL in jax.jit(by_all).lower(x, kernel, bias).as_text()
+    by_x = jax.jit(jax.grad(lambda x: convolve(x, kernel, bias).sum())).lower(x).as_text()
+    assert onednn.CONVOLUTION in by_x
+    assert onednn.BY_KERNEL not in by_x
 
 
 @needs_onednn
@@ -123,6 +156,10 @@ y = compiled(*arrays)
 assert mesh.size == 2 and y.sharding.is_equivalent_to(pictures, y.ndim), y.sharding
 assert "repaint_convolution" in compiled.as_text() and "all-gather" not in compiled.as_text()
 np.testing.assert_array_equal(y, convolve(x, *weights))
+by_kernel = jax.grad(lambda kernel, x, bias: (mapped(x, kernel, bias) ** 2).sum())
+shared = jax.jit(by_kernel)(arrays[1], arrays[0], arrays[2])
+expected = by_kernel(weights[0], x, weights[1])
+np.testing.assert_allclose(shared, expected, rtol=1e-4, atol=1e-3)
 print("done")
 """
 AVAILABLE = "from repaint_jax.models.kernels.onednn import available; print(available())"

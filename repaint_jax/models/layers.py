@@ -18,6 +18,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from repaint_jax.models.kernels.convolution import convolve
+from repaint_jax.models.kernels.normalization import normalize
 
 Network = TypeVar("Network", bound=nnx.Module)
 
@@ -124,35 +125,26 @@ class GroupNorm(nnx.Module):
         self.eps = eps
 
     def __call__(
-        self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None
+        self,
+        x: jax.Array,
+        scale: jax.Array | None = None,
+        shift: jax.Array | None = None,
+        *,
+        silu: bool = False,
     ) -> jax.Array:
-        """norm(x) * (1 + scale) + shift.
-
-        Moments are taken over the pixels of a channel and only then over the channels of a
-        group, so that the picture is read in the layout it has and everything after the moments
-        folds into one multiply-add a value.
+        """norm(x) * (1 + scale) + shift, and then SiLU if `silu`.
 
         Args:
             x: f[B, H, W, C].
             scale: float32[B, C], together with `shift`, or neither.
             shift: float32[B, C].
+            silu: whether y * sigmoid(y) is returned in the place of y.
         """
-        batch, _, _, channels = x.shape
-        pixels = x.astype(jnp.float32)
-        mean_c = pixels.mean((1, 2), keepdims=True)
-        var_c = ((pixels - mean_c) ** 2).mean((1, 2))  # E[x^2] - E[x]^2 cancels for a large mean
-
-        groups = (batch, self.num_groups, channels // self.num_groups)
-        mean_c = mean_c.reshape(groups)
-        mean = mean_c.mean(-1, keepdims=True)
-        var = (var_c.reshape(groups) + (mean_c - mean) ** 2).mean(-1, keepdims=True)
-
-        a = lax.rsqrt(var + self.eps) * self.scale.reshape(1, *groups[1:])
-        b = self.bias.reshape(1, *groups[1:]) - mean * a
-        a, b = a.reshape(batch, channels), b.reshape(batch, channels)
+        shape = x.shape[0], x.shape[-1]
+        gain, offset = (jnp.broadcast_to(p[...], shape) for p in (self.scale, self.bias))
         if scale is not None and shift is not None:
-            a, b = a * (1 + scale), b * (1 + scale) + shift
-        return (pixels * a[:, None, None, :] + b[:, None, None, :]).astype(x.dtype)
+            gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
+        return normalize(x, gain, offset, num_groups=self.num_groups, eps=self.eps, silu=silu)
 
 
 def timestep_embedding(

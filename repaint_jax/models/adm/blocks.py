@@ -193,17 +193,17 @@ class ResBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, emb: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """(f[B, H, W, in], float32[B, E]) -> f[B, H', W', out]; drops out only with `rngs`."""
-        h = jax.nn.silu(self.norm_in(x))
+        h = self.norm_in(x, silu=True)
         if self.resample is not None:
             resize = average_pool if self.resample == "down" else upsample_nearest
             x, h = resize(x), resize(h)
         h = self.conv_in(h)
         emb = self.embed(jax.nn.silu(emb))
         if self.film:
-            h = self.norm_out(h, *jnp.split(emb, 2, axis=-1))
+            h = self.norm_out(h, *jnp.split(emb, 2, axis=-1), silu=True)
         else:
-            h = self.norm_out(h + emb[:, None, None, :].astype(h.dtype))
-        h = self.dropout(jax.nn.silu(h), deterministic=rngs is None, rngs=rngs)
+            h = self.norm_out(h + emb[:, None, None, :].astype(h.dtype), silu=True)
+        h = self.dropout(h, deterministic=rngs is None, rngs=rngs)
         return (x if self.skip is None else self.skip(x)) + self.conv_out(h)
 
 

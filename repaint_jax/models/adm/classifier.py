@@ -123,4 +123,4 @@ class EncoderUNet(nnx.Module):
         for block in self.down:
             h = run(block, h, emb, rngs)
         h = run(self.middle, h, emb, rngs)
-        return self.out_pool(jax.nn.silu(self.out_norm(h.astype(jnp.float32))))
+        return self.out_pool(self.out_norm(h.astype(jnp.float32), silu=True))

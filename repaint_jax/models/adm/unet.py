@@ -118,7 +118,7 @@ class UNet(nnx.Module):
         h = run(self.middle, h, emb, rngs)
         for block in self.up:
             h = run(block, jnp.concatenate([h, skips.pop()], axis=-1), emb, rngs)
-        out = self.out_conv(jax.nn.silu(self.out_norm(h.astype(jnp.float32))))
+        out = self.out_conv(self.out_norm(h.astype(jnp.float32), silu=True))
         return unpatchify(out, self.arch.patch_size)
 
     def _labels(self, y: jax.Array | None, t: jax.Array) -> jax.Array:

@@ -204,20 +204,26 @@ class ResnetBlock(nnx.Module):
 
     def __call__(self, x: jax.Array, emb: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """(f[B, H, W, in], float32[B, E]) -> f[B, H', W', out]; drops out only with `rngs`."""
-        act = _ACTIVATIONS[self.act_fn]
-        h = act(self.norm1(x))
+        h = self._activated(self.norm1, x)
         if self.resample is not None:
             resize = average_pool if self.resample == "down" else upsample_nearest
             x, h = resize(x), resize(h)
         h = self.conv1(h)
-        emb = self.time_emb_proj(act(emb))
+        emb = self.time_emb_proj(_ACTIVATIONS[self.act_fn](emb))
         if self.film:
-            h = self.norm2(h, *jnp.split(emb, 2, axis=-1))
+            h = self._activated(self.norm2, h, *jnp.split(emb, 2, axis=-1))
         else:
-            h = self.norm2(h + emb[:, None, None, :].astype(h.dtype))
-        h = self.dropout(act(h), deterministic=rngs is None, rngs=rngs)
+            h = self._activated(self.norm2, h + emb[:, None, None, :].astype(h.dtype))
+        h = self.dropout(h, deterministic=rngs is None, rngs=rngs)
         x = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return (x + self.conv2(h)) / self.divisor
+
+    def _activated(self, norm: GroupNorm, *arguments: jax.Array) -> jax.Array:
+        """The activation of a normalisation, in one pass where it is SiLU."""
+        act = _ACTIVATIONS[self.act_fn]
+        silu = act is jax.nn.silu
+        h = norm(*arguments, silu=silu)
+        return h if silu else act(h)
 
 
 class Attention(nnx.Module):

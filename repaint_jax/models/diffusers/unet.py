@@ -111,7 +111,7 @@ class UNet2DModel(nnx.Module):
         h = skips[-1] if self.mid_block is None else self.mid_block(skips[-1], emb, rngs)
         for level in self.up_blocks:
             h = level.up(h, skips, emb, rngs)
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(h.astype(jnp.float32))))
+        return self.conv_out(self.conv_norm_out(h.astype(jnp.float32), silu=True))
 
     def _sinusoids(self, t: jax.Array) -> jax.Array:
         return timestep_embedding(

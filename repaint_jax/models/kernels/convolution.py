@@ -1,31 +1,34 @@
-"""The convolution of the networks: XLA's, or on CPUs oneDNN's where it is installed."""
+"""The convolution of the networks: XLA's, or on CPUs oneDNN's where it is installed.
+
+Three products make a family that is closed under differentiation, so that derivatives of any order,
+forward and in reverse, run by oneDNN too:
+
+    y = convolution(x, k),   dx = by_pictures(dy, k),   dk = by_kernel(x, dy).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_batching import custom_vmap
-from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.interpreters import ad
 
 from repaint_jax.models.kernels import onednn
+from repaint_jax.models.kernels.pictures import ForeignFunction
 
-Convolution = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Padding = tuple[int, int]
 
 
 def convolve(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, padding: tuple[int, int]
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, stride: int, padding: Padding
 ) -> jax.Array:
     """Convolves pictures padded with zeros, and adds a bias.
 
     Args:
         x: f[B, H, W, in].
-        kernel: f[h, w, in, out], of x's dtype.
+        kernel: f[size, size, in, out], of x's dtype.
         bias: f[out], of x's dtype.
         stride: in height and in width.
         padding: how many zeros go before and after the pixels, in height and in width.
@@ -33,74 +36,130 @@ def convolve(
     Returns:
         f[B, H', W', out].
     """
-    if x.dtype == jnp.float32 and jax.default_backend() == "cpu" and onednn.wanted():
-        return _by_onednn(stride, padding)(x, kernel, bias)
-    return _by_xla(stride, padding)(x, kernel, bias)
+    if onednn.convolves(x.dtype) and max(padding) < kernel.shape[0]:
+        return _biased(x, kernel, bias, stride=stride, padding=padding)
+    return _biased_by_xla(x, kernel, bias, stride=stride, padding=padding)
 
 
-@cache
-def _by_xla(stride: int, padding: tuple[int, int]) -> Convolution:
-    def convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        y = lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(stride, stride),
-            padding=(padding, padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y + bias[None, None, None, :]
-
-    return convolution
-
-
-@cache
-def _by_onednn(stride: int, padding: tuple[int, int]) -> Convolution:
-    """Tells JAX how the foreign function is batched, shared among devices and differentiated."""
-    by_xla = _by_xla(stride, padding)
-
-    def foreign(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        batch, *sides, _ = x.shape
-        height, width = (
-            (side + sum(padding) - size) // stride + 1
-            for side, size in zip(sides, kernel.shape[:2], strict=True)
-        )
-        result = jax.ShapeDtypeStruct((batch, height, width, kernel.shape[-1]), x.dtype)
-        before, after = padding
-        call = jax.ffi.ffi_call(onednn.TARGET, result)
-        return call(x, kernel, bias, stride=stride, before=before, after=after)
-
-    def partition(mesh: Mesh, arguments: Any, result: Any) -> tuple[Any, ...]:
-        """Each device convolves its own pictures."""
-        pictures = NamedSharding(mesh, PartitionSpec(*arguments[0].sharding.spec[:1]))
-        copied = NamedSharding(mesh, PartitionSpec())
-        return mesh, foreign, pictures, (pictures, copied, copied)
-
-    @custom_partitioning
-    def shared(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        return lax.platform_dependent(x, kernel, bias, cpu=foreign, default=by_xla)
-
-    shared.def_partition(
-        partition,
-        sharding_rule="n y x i, h w i o, o -> n v u o",
-        need_replication_factors=("y", "x", "i", "h", "w", "o", "v", "u"),
+def _by_xla(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=(padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    batched = custom_vmap(shared)
 
-    @batched.def_vmap
-    def more_pictures(
-        size: int, is_batched: list[bool], x: jax.Array, kernel: jax.Array, bias: jax.Array
-    ) -> tuple[jax.Array, bool]:
-        x_axis, *weight_axes = (0 if yes else None for yes in is_batched)
-        if weight_axes != [None, None]:
-            return jax.vmap(by_xla, (x_axis, *weight_axes))(x, kernel, bias), True
-        y = batched(x.reshape(-1, *x.shape[2:]), kernel, bias)
-        return y.reshape(*x.shape[:2], *y.shape[1:]), True
 
-    # Linear in each argument, so that a tangent is a convolution again, or a broadcast.
-    linear = jax.custom_jvp(batched)
-    linear.defjvps(
-        lambda dx, y, x, kernel, bias: by_xla(dx, kernel, jnp.zeros_like(bias)),
-        lambda dkernel, y, x, kernel, bias: by_xla(x, dkernel, jnp.zeros_like(bias)),
-        lambda dbias, y, x, kernel, bias: jnp.broadcast_to(dbias, y.shape),
-    )
-    return linear
+def _biased_by_xla(x: jax.Array, kernel: jax.Array, bias: jax.Array, **how: Any) -> jax.Array:
+    return _by_xla(x, kernel, **how) + bias[None, None, None, :]
+
+
+def _by_onednn(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    *,
+    stride: int,
+    padding: Padding,
+    turned: bool = False,
+) -> jax.Array:
+    """`turned` flips the kernel in height and width and exchanges its channels in and out."""
+    batch, *sides, _ = x.shape
+    size, _, *channels = kernel.shape
+    height, width = ((side + sum(padding) - size) // stride + 1 for side in sides)
+    result = jax.ShapeDtypeStruct((batch, height, width, channels[not turned]), x.dtype)
+    before, after = padding
+    call = jax.ffi.ffi_call(onednn.CONVOLUTION, result)
+    return call(x, kernel, bias, stride=stride, before=before, after=after, turned=turned)
+
+
+def _unbiased_by_onednn(x: jax.Array, kernel: jax.Array, **how: Any) -> jax.Array:
+    return _by_onednn(x, kernel, jnp.zeros(kernel.shape[-1], x.dtype), **how)
+
+
+def _by_pictures_by_xla(
+    dy: jax.Array, kernel: jax.Array, *, sides: tuple[int, int], **how: Any
+) -> jax.Array:
+    x = jax.ShapeDtypeStruct((dy.shape[0], *sides, kernel.shape[2]), dy.dtype)
+    return jax.linear_transpose(lambda x: _by_xla(x, kernel, **how), x)(dy)[0]
+
+
+def _by_pictures_by_onednn(
+    dy: jax.Array, kernel: jax.Array, *, sides: tuple[int, int], stride: int, padding: Padding
+) -> jax.Array:
+    """A convolution again, of dy with zeros between its pixels where the stride left pixels out."""
+    size, (before, after) = kernel.shape[0], padding
+    left = [(side + before + after - size) % stride for side in sides]
+    turned = (size - 1 - before, size - 1 - after)
+    spread = _spread(dy, stride, [(0, more) for more in left])
+    bias = jnp.zeros(kernel.shape[2], dy.dtype)
+    return _by_onednn(spread, kernel, bias, stride=1, padding=turned, turned=True)
+
+
+def _by_kernel_by_xla(x: jax.Array, dy: jax.Array, *, size: int, **how: Any) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], dy.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _by_xla(x, kernel, **how), kernel)(dy)[0]
+
+
+def _by_kernel_by_onednn(
+    x: jax.Array, dy: jax.Array, *, size: int, stride: int, padding: Padding
+) -> jax.Array:
+    before, sides = padding[0], x.shape[1:3]
+    reached = [(side - 1) * stride + size for side in dy.shape[1:3]]
+    x = _spread(x, 1, [(before, r - before - side) for r, side in zip(reached, sides, strict=True)])
+    dy = _spread(dy, stride, [(0, size - 1)] * 2)
+    result = jax.ShapeDtypeStruct((size, size, x.shape[-1], dy.shape[-1]), x.dtype)
+    return jax.ffi.ffi_call(onednn.BY_KERNEL, result)(x, dy)
+
+
+def _spread(x: jax.Array, stride: int, edges: list[tuple[int, int]]) -> jax.Array:
+    """Zeros between the pixels, and around them; negative edges are cut off."""
+    config = [(0, 0, 0), *((low, high, stride - 1) for low, high in edges), (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+_X, _KERNEL, _Y = "n y x i", "h w i o", "n v u o"
+_biased = ForeignFunction(
+    "biased_convolution", _by_onednn, _biased_by_xla, f"{_X}, {_KERNEL}, o -> {_Y}"
+)
+_convolution = ForeignFunction(
+    "convolution", _unbiased_by_onednn, _by_xla, f"{_X}, {_KERNEL} -> {_Y}"
+)
+_by_pictures = ForeignFunction(
+    "convolution_by_pictures", _by_pictures_by_onednn, _by_pictures_by_xla,
+    f"{_Y}, {_KERNEL} -> {_X}",
+)  # fmt: skip
+_by_kernel = ForeignFunction(
+    "convolution_by_kernel", _by_kernel_by_onednn, _by_kernel_by_xla, f"{_X}, {_Y} -> {_KERNEL}"
+)
+
+
+def _tangent(primals: Any, tangents: Any, **how: Any) -> tuple[jax.Array, Any]:
+    x, kernel, bias = primals
+    dx, dkernel, dbias = tangents
+    y = _biased(x, kernel, bias, **how)
+    terms = []
+    if type(dx) is not ad.Zero:
+        terms.append(_convolution(dx, kernel, **how))
+    if type(dkernel) is not ad.Zero:
+        terms.append(_convolution(x, dkernel, **how))
+    if type(dbias) is not ad.Zero:
+        # In reverse a sum over the pixels, which 16 bits do not hold.
+        terms.append(jnp.broadcast_to(dbias.astype(jnp.float32), y.shape).astype(y.dtype))
+    return y, sum(terms[1:], terms[0])
+
+
+_biased.def_jvp(_tangent)
+_convolution.def_bilinear(
+    lambda dy, x, k, **how: _by_pictures(dy, k, sides=x.aval.shape[1:3], **how),
+    lambda dy, x, k, **how: _by_kernel(x, dy, size=k.aval.shape[0], **how),
+)
+_by_pictures.def_bilinear(
+    lambda dx, dy, k, sides, **how: _convolution(dx, k, **how),
+    lambda dx, dy, k, sides, **how: _by_kernel(dx, dy, size=k.aval.shape[0], **how),
+)
+_by_kernel.def_bilinear(
+    lambda dk, x, dy, size, **how: _by_pictures(dy, dk, sides=x.aval.shape[1:3], **how),
+    lambda dk, x, dy, size, **how: _convolution(x, dk, **how),
+)

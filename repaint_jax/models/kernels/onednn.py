@@ -1,7 +1,7 @@
-"""oneDNN's convolution as a function that XLA can call on a CPU.
+"""The foreign code that XLA calls on a CPU: oneDNN's convolutions, and normalisation.
 
-oneDNN comes with the extra of that name. What joins it to XLA, onednn.cc, is compiled at the first
-use, which takes some seconds, and kept in the user's cache folder.
+oneDNN comes with the extra of that name. What joins it to XLA, the files *.cc, is compiled at the
+first use, which takes some seconds, and kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -20,11 +20,23 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-TARGET = "repaint_convolution"  # (x f32[B, H, W, in], kernel HWIO, bias) -> y f32[B, H', W', out]
-_SOURCE = Path(__file__).with_suffix(".cc")
+CONVOLUTION = "repaint_convolution"
+BY_KERNEL = "repaint_convolution_by_kernel"
+NORMALIZATION = "repaint_normalization"
+NORMALIZATION_GRADIENT = "repaint_normalization_gradient"
+_TARGETS = {
+    CONVOLUTION: "RepaintConvolution",
+    BY_KERNEL: "RepaintKernelGradient",
+    NORMALIZATION: "RepaintNormalization",
+    NORMALIZATION_GRADIENT: "RepaintNormalizationGradient",
+}
+_SOURCES = [Path(__file__).with_name(name) for name in ("convolution.cc", "normalization.cc")]
+_HEADERS = [Path(__file__).with_name("parallel.h")]
 _left_out = False
-_AVX512 = 0x20  # a bit of oneDNN's `dnnl_cpu_isa_t`
+_AVX512, _BFLOAT16 = 0x27, 0xE7  # of oneDNN's `dnnl_cpu_isa_t`: AVX-512, and its BF16 beside it
 
 
 @contextmanager
@@ -38,29 +50,34 @@ def left_out() -> Iterator[None]:
         _left_out = False
 
 
-def wanted() -> bool:
-    """Whether networks that are traced now shall have oneDNN's convolutions."""
-    return not _left_out and available()
+def convolves(dtype: DTypeLike) -> bool:
+    """Whether networks that are traced now shall have foreign convolutions of that dtype."""
+    if _left_out or jax.default_backend() != "cpu" or not available():
+        return False
+    return dtype == jnp.float32 or (dtype == jnp.bfloat16 and faster_in_bfloat16())
+
+
+def faster_in_bfloat16() -> bool:
+    """Whether this process's CPU multiplies bfloat16 faster than float32, and oneDNN is here."""
+    return available() and _instructions() & _BFLOAT16 == _BFLOAT16
 
 
 @cache
 def available() -> bool:
-    """Whether `TARGET` may be called on this process's CPU; the first call makes it so.
+    """Whether the foreign code runs on this process's CPU; the first call makes it so.
 
-    It may where the extra is installed, the CPU knows AVX-512 (without it oneDNN is slower than XLA
-    on kernels in the order HWIO) and a C++ compiler is found; `REPAINT_JAX_ONEDNN=0` forbids it.
+    It does where the extra is installed, the CPU knows AVX-512 (without it oneDNN is slower than
+    XLA on kernels in the order HWIO) and a C++ compiler is found; `REPAINT_JAX_ONEDNN=0` forbids
+    it.
     """
     if os.environ.get("REPAINT_JAX_ONEDNN") == "0":
         return False
     try:
-        onednn = _installed("onednn-cpu-gomp", "libdnnl.so.3")
-        headers = _installed("onednn-devel-cpu-gomp", "dnnl.hpp").parent
+        if _instructions() & _AVX512 != _AVX512:
+            return False
+        library = ctypes.CDLL(str(_compiled(*_found())))
     except metadata.PackageNotFoundError:
         return False
-    try:
-        if not ctypes.CDLL(str(onednn)).dnnl_get_effective_cpu_isa() & _AVX512:
-            return False
-        function = ctypes.CDLL(str(_compiled(onednn, headers))).RepaintConvolution
     except (OSError, subprocess.CalledProcessError) as error:
         told = getattr(error, "stderr", None) or str(error)
         warnings.warn(
@@ -70,8 +87,23 @@ def available() -> bool:
             stacklevel=2,
         )
         return False
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(function), platform="cpu")
+    for target, symbol in _TARGETS.items():
+        function = jax.ffi.pycapsule(getattr(library, symbol))
+        jax.ffi.register_ffi_target(target, function, platform="cpu")
     return True
+
+
+@cache
+def _found() -> tuple[Path, Path]:
+    """The library of oneDNN and the folder of its headers."""
+    library = _installed("onednn-cpu-gomp", "libdnnl.so.3")
+    return library, _installed("onednn-devel-cpu-gomp", "dnnl.hpp").parent
+
+
+@cache
+def _instructions() -> int:
+    """What oneDNN can use of this CPU, `dnnl_cpu_isa_t`."""
+    return ctypes.CDLL(str(_found()[0])).dnnl_get_effective_cpu_isa()
 
 
 def _installed(package: str, name: str) -> Path:
@@ -83,14 +115,16 @@ def _installed(package: str, name: str) -> Path:
 
 
 def _compiled(onednn: Path, headers: Path) -> Path:
-    """The library of onednn.cc, from the cache if it is there."""
+    """The library of the foreign code, from the cache if it is there."""
     command = [
         *shlex.split(os.environ.get("CXX", "g++")),
-        *("-std=c++20", "-O2", "-DNDEBUG", "-fPIC", "-shared"),
+        *("-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-shared"),
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
         *("-isystem", str(headers), "-isystem", jax.ffi.include_dir()),
-        *(str(_SOURCE), str(onednn), f"-Wl,-rpath,{onednn.parent}"),
+        *(*map(str, _SOURCES), str(onednn), f"-Wl,-rpath,{onednn.parent}"),
     ]
-    made_of = repr((command, jax.lib.__version__)).encode() + _SOURCE.read_bytes()
+    code = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
+    made_of = repr((command, jax.lib.__version__)).encode() + code
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repaint_jax"
     library = folder / f"onednn-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
     if not library.exists():
