@@ -82,7 +82,9 @@ SAMPLING: Fields = {
         ),
         "num_train_steps": Field(None, int | None, "the training's, likewise"),
         "num_steps": Field(
-            "250", str | int, 'how many steps to visit, "10,20,30" by sections, or "ddim25"'
+            "250",
+            str | int,
+            'how many steps to visit, "10,20,30" by sections, "ddim25" or "logsnr20"',
         ),
     },
     "resampling": {

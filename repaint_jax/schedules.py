@@ -12,8 +12,9 @@ and then `timesteps[t]` is what the network must be told at index t.
 
 from __future__ import annotations
 
+import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,21 +140,31 @@ class NoiseSchedule:
         """ac_t for indices -1 <= t < T, where ac_{-1} = 1 is the clean picture."""
         return np.append(1.0, self.alphas_cumprod)[np.asarray(t) + 1]
 
-    def respace(self, num_steps: int | str) -> NoiseSchedule:
+    def respace(self, num_steps: int | str | Sequence[int]) -> NoiseSchedule:
         """The schedule that visits only some timesteps, its betas re-derived from alphas_cumprod.
 
         Args:
             num_steps: how many, spread evenly (an int or "250"); or a count for each of several
-                equal sections, noisiest last ("10,20,30"); or "ddim25" for DDIM's fixed stride.
+                equal sections, noisiest last ("10,20,30"); or "ddim25" for DDIM's fixed stride; or
+                "logsnr20" for levels spread evenly in log(sqrt(ac_t) / sqrt(1 - ac_t)); or the
+                indices themselves, rising and up to T - 1.
 
         Raises:
             ValueError: more steps are asked for than there are, or the text is none of these.
         """
-        keep = _spaced(self.num_steps, num_steps)
+        keep = self._kept(num_steps)
         alphas_cumprod = np.append(1.0, self.alphas_cumprod[keep])
         betas = 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
         betas.setflags(write=False)
         return NoiseSchedule(betas, self.timesteps[keep], self.num_train_steps)
+
+    def _kept(self, spec: int | str | Sequence[int]) -> Array:
+        """The indices that `spec` keeps, rising."""
+        if not isinstance(spec, str | int | np.integer):
+            return _given(self.num_steps, spec)
+        if str(spec).strip().startswith("logsnr"):
+            return _evenly_in_log_snr(self.alphas_cumprod, str(spec).strip())
+        return _spaced(self.num_steps, spec)
 
 
 def check_end(noise: NoiseSchedule) -> None:
@@ -224,7 +235,7 @@ def _spaced(total: int, spec: int | str) -> Array:
     except ValueError as error:
         if str(error).startswith("invalid literal"):
             raise ValueError(
-                f'steps must be given as 250, "10,20,30" or "ddim25"; got {spec!r}'
+                f'steps must be given as 250, "10,20,30", "ddim25" or "logsnr20"; got {spec!r}'
             ) from None
         raise
     # Sections of (nearly) equal length, the earlier ones taking the remainder.
@@ -253,3 +264,28 @@ def _ddim_spaced(total: int, count: int) -> Array:
         if len(range(0, total, stride)) == count:
             return np.arange(0, total, stride)
     raise ValueError(f"no integer stride visits exactly {count} of {total} timesteps")
+
+
+def _given(total: int, times: Sequence[int]) -> Array:
+    """Indices that someone chose, checked."""
+    keep = np.array([operator.index(t) for t in times])
+    if not keep.size or np.any(np.diff(keep) < 1) or keep[0] < 0 or keep[-1] != total - 1:
+        raise ValueError(
+            f"indices of timesteps must rise from 0 or more to {total - 1}, the noisiest, where "
+            f"sampling begins; got {keep.tolist()}"
+        )
+    return keep
+
+
+def _evenly_in_log_snr(alphas_cumprod: Array, spec: str) -> Array:
+    """The indices nearest to levels that are even in log(a / s), both ends included."""
+    count, total = spec.removeprefix("logsnr"), alphas_cumprod.size
+    if not (count.isdecimal() and 2 <= int(count) <= total):
+        raise ValueError(f'"logsnr20" takes 2 to {total} levels; got {spec!r}')
+    log_snr = np.log(alphas_cumprod / (1 - alphas_cumprod)) / 2
+    wanted = np.linspace(log_snr[0], log_snr[-1], int(count))
+    keep = np.abs(log_snr[:, None] - wanted).argmin(axis=0)
+    # Near the clean picture neighbours may be further apart than levels: these take the next ones.
+    rank = np.arange(keep.size)
+    keep = np.maximum.accumulate(keep - rank) + rank
+    return np.minimum(keep, total - keep.size + rank)

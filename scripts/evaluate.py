@@ -57,8 +57,9 @@ def evaluate(config: ConfigDict, workdir: Path) -> None:
         config,
         data=_DATA.value,
         masks=_MASKS.value,
-        # Commas inside of parentheses are between a method's own values.
-        methods=_METHODS.value and re.split(r",(?![^(]*\))", _METHODS.value),
+        # Commas inside of parentheses are between a method's own values, those before a digit
+        # between sections of timesteps.
+        methods=_METHODS.value and re.split(r",(?!\d)(?![^(]*\))", _METHODS.value),
         schedules=_SCHEDULES.value,
         num_pictures=_NUM_PICTURES.value,
     )

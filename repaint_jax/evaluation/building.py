@@ -88,7 +88,7 @@ def build_set(
 def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSampler:
     """The method and the walk that METHOD:T/j/r, METHOD:T or METHOD stands for."""
     parts = re.fullmatch(
-        r"(?P<method>.+?)(:(?P<T>(ddim)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?", text
+        r"(?P<method>.+?)(:(?P<T>(ddim|logsnr)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?", text
     )
     if parts is None or re.search(r":[\d/-]+$", parts["method"]):  # a walk, but not such a one
         raise ConfigError(

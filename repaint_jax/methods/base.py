@@ -12,8 +12,8 @@ ones compile nothing anew; fields made by `static` are part of the program. It h
 The trajectory scans over `step` and knows nothing else of a method. It owns the keys, and at the
 end puts the known pixels down, whatever the method did with them.
 
-`Level` has the numbers that most methods need, and the moves that most are made of: `predict`,
-`toward` and `renoise`. The letters of a step from level t down to t - 1 are
+`Level` has the numbers that most methods need, and the moves that most are made of: `predict` or
+`predict_and_pull`, `toward` and `renoise`. The letters of a step from level t down to t - 1 are
 
     x_t = a x_0 + s eps,    a = sqrt(ac_t),  s = sqrt(1 - ac_t);    a', s' those of t - 1.
 
@@ -22,6 +22,7 @@ Where the walk goes up again, a step ends with the noise that leads from t - 1 t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, dataclass_transform
 
@@ -39,6 +40,9 @@ __all__ = ["Level", "Method", "Observation", "State", "method", "static"]
 # it, and each further product with the Jacobian there.
 GRADIENT_COST = 3.0
 PRODUCT_COST = 2.0
+
+# The methods that never differentiate the network, by name.
+GRADIENT_FREE = ("repaint", "ddnm", "ding", "implicit", "daps", "lanpaint", "mcgdiff")
 
 Class = TypeVar("Class", bound=type)
 
@@ -139,12 +143,18 @@ class Level(NamedTuple):
     @classmethod
     def of(cls, noise: NoiseSchedule, resampling: ResampleSchedule) -> Self:
         """All steps of a walk, computed in float64 and cast once."""
-        ac = noise.alpha_cumprod_at(resampling.t)
-        after = noise.alpha_cumprod_at(resampling.t - 1)
-        left = noise.alpha_cumprod_at(resampling.t_next) / after
-        numbers = (ac, 1 - ac, after, 1 - after, left, 1 - left)
+        return cls.between(noise, resampling.t, resampling.t - 1, resampling.t_next)
+
+    @classmethod
+    def between(
+        cls, noise: NoiseSchedule, t: np.ndarray, after: np.ndarray, jump: np.ndarray | None = None
+    ) -> Self:
+        """Steps from the levels t to any others, int[...] each, and up to `jump` if given."""
+        ac, ac_after = noise.alpha_cumprod_at(t), noise.alpha_cumprod_at(after)
+        left = noise.alpha_cumprod_at(after if jump is None else jump) / ac_after
+        numbers = (ac, 1 - ac, ac_after, 1 - ac_after, left, 1 - left)
         return cls(
-            noise.timesteps[resampling.t].astype(np.int32),
+            noise.timesteps[t].astype(np.int32),
             *(np.sqrt(number).astype(np.float32) for number in numbers),
         )
 
@@ -155,6 +165,40 @@ class Level(NamedTuple):
         eps, _ = split_output(model(x[None], jnp.asarray(self.time)[None]), x[None])
         x0 = (x - self.sigma * eps[0]) / self.signal
         return (jnp.clip(x0, -1, 1) if clip else x0), eps[0]
+
+    def predict_and_pull(
+        self, model: Denoiser, x: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], jax.Array]]:
+        """`predict`, and v -> J^T v, J the derivative of x_0 with respect to x.
+
+        The network is not rematerialised: its residuals live from here to the product, and doing
+        it twice saves nothing at the peak.
+
+        Raises:
+            ValueError: the model cannot be differentiated.
+        """
+        try:
+            x0, pull, eps = jax.vjp(lambda x: self.predict(model, x), x, has_aux=True)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            jax.eval_shape(lambda x: self.predict(model, x), x)  # a fault of any other kind
+            raise ValueError(
+                "this method differentiates the model, which JAX cannot do here (a callback?): "
+                f"take one that needs no gradient, {', '.join(GRADIENT_FREE)}"
+            ) from error
+        return x0, eps, lambda v: pull(v)[0]
+
+    def noise_in(self, x: jax.Array, x0: jax.Array) -> jax.Array:
+        """The noise in x if x_0 is the clean picture, (x - a x_0) / s."""
+        return (x - self.signal * x0) / self.sigma
+
+    def churned(self, churn: jax.Array | float) -> jax.Array:
+        """A share of fresh noise for `toward`, (1 - a')^churn: much early, almost none late."""
+        return (self.next_sigma**2 / (1 + self.next_signal)) ** jnp.asarray(churn, jnp.float32)
+
+    def ancestral(self, eta: jax.Array | float) -> jax.Array:
+        """The share of fresh noise of DDIM's eta (Song et al. 2021, Eq. 16); 1 is DDPM's."""
+        lost = (self.sigma**2 - self.next_sigma**2) / self.next_signal**2  # 1 - (a / a')^2
+        return jnp.asarray(eta, jnp.float32) * jnp.sqrt(lost) / self.sigma
 
     def toward(
         self, x0: jax.Array, eps: jax.Array, z: jax.Array, eta: jax.Array | float = 0.0

@@ -1,0 +1,84 @@
+"""MMPS while there is much noise, implicit known pixels after: two methods on one walk.
+
+The gradient is paid for where the layout of the picture is decided; the end, which no Jacobian
+blurs, is sharp.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from repaint_jax.denoisers import Denoiser
+from repaint_jax.methods import mmps
+from repaint_jax.methods.base import Observation, State, method, static
+from repaint_jax.methods.implicit import Implicit
+from repaint_jax.methods.mmps import MMPS
+from repaint_jax.resampling import ResampleSchedule
+from repaint_jax.schedules import NoiseSchedule
+
+__all__ = ["Hybrid"]
+
+
+class Step(NamedTuple):
+    """The numbers of one step, or of N steps as arrays [N]."""
+
+    step: mmps.Step
+    early: np.ndarray  # bool, whether it is MMPS's
+
+
+@method
+class Hybrid:
+    """MMPS on the noisier levels, then Implicit.
+
+    Attributes:
+        clip_denoised: clip the predicted clean picture to [-1, 1].
+        churn: of MMPS's steps, and
+        late_churn: of the others; see there.
+        gradient_share: which share of the levels, from the noisiest, is MMPS's.
+        calls: network calls of each other level, 1 or 2.
+    """
+
+    clip_denoised: bool = static(default=True)
+    churn: float = 0.5
+    late_churn: float = 0.5
+    gradient_share: float = 0.6
+    calls: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        self.parts()
+
+    def parts(self) -> tuple[MMPS, Implicit]:
+        """The two methods."""
+        clip = self.clip_denoised
+        return MMPS(clip, self.churn), Implicit(clip, self.late_churn, calls=self.calls)
+
+    def early(self, resampling: ResampleSchedule) -> np.ndarray:
+        """bool[N], which steps are MMPS's."""
+        return resampling.t >= (1 - self.gradient_share) * resampling.num_steps
+
+    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
+        """The numbers of each step."""
+        return Step(MMPS().tabulate(noise, resampling), self.early(resampling))
+
+    def init(self, key: jax.Array, observation: Observation, at: Step) -> State:
+        """Pure noise."""
+        return State.noise(key, observation, at.step.level)
+
+    def step(
+        self, model: Denoiser, state: State, observation: Observation, at: Step, key: jax.Array
+    ) -> State:
+        """A step of one or of the other."""
+        early, late = self.parts()
+        return jax.lax.cond(
+            at.early,
+            lambda: early.step(model, state, observation, at.step, key),
+            lambda: late.step(model, state, observation, at.step.level, key),
+        )
+
+    def cost(self, resampling: ResampleSchedule) -> np.ndarray:
+        """What each has."""
+        costs = (part.cost(resampling) for part in self.parts())
+        return np.where(self.early(resampling), *costs)
