@@ -194,5 +194,5 @@ def test_a_method_of_ones_own_runs_as_the_guide_says(tiny, tmp_path, monkeypatch
 
 
 def test_every_method_is_in_the_guides_table():
-    listed = re.findall(r"^\| `(\w+)`", GUIDE, re.MULTILINE)
-    assert listed == list(METHODS)
+    listed = re.findall(r"^\| \[?`(\w+)", GUIDE, re.MULTILINE)
+    assert {*listed} - {"config"} == {*METHODS}

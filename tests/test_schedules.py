@@ -67,7 +67,7 @@ def test_more_steps_than_there_are_is_an_error(steps):
 
 @pytest.mark.parametrize("steps", ["", "many", "ddim", "10;20", "2.5"])
 def test_unreadable_respacing_says_what_can_be_written(steps):
-    with pytest.raises(ValueError, match='250, "10,20,30" or "ddim25"'):
+    with pytest.raises(ValueError, match='250, "10,20,30", "ddim25" or "logsnr20"'):
         NoiseSchedule.linear(1000).respace(steps)
 
 

@@ -70,7 +70,7 @@ class MCGDiff:
         """Weighs, draws and moves."""
         pick, key = jax.random.split(key)
         z, z_jump = jax.random.normal(key, (2, *state.particles.shape))
-        image, known = observation
+        image, known = observation.image[None], observation.known[None]
         x = state.particles
         x0, _ = jax.vmap(lambda x: at.predict(model, x, clip=self.clip_denoised))(x)
         fresh = at.ancestral(self.eta)

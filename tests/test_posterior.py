@@ -1,0 +1,162 @@
+"""How near each method comes to the exact conditional of a Gaussian prior, at which cost."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import GOLDEN
+from gaussian import as_picture, exact_denoiser, kl_to_exact
+
+from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, inpaint_batch
+from repaint_jax.methods import (
+    DAPS,
+    DDNM,
+    DPS,
+    METHODS,
+    MMPS,
+    DInG,
+    Hybrid,
+    Implicit,
+    LanPaint,
+    Level,
+    MCGDiff,
+    Observation,
+    PiGDM,
+    RePaint,
+)
+from repaint_jax.methods.base import GRADIENT_FREE
+
+TRAINED = NoiseSchedule.linear(1000)
+PRIORS = json.loads((GOLDEN / "oracle.json").read_text())
+DRAWS = 10_000
+
+
+def distance(method, steps, name, resamples=1, draws=DRAWS):
+    """KL to the exact conditional in nats, less its bias by so many draws; and the calls."""
+    prior = PRIORS[name]
+    noise = TRAINED.respace(steps)
+    walk = ResampleSchedule.create(noise.num_steps, 10, resamples)
+    pictures = inpaint_batch(
+        jax.random.split(jax.random.key(0), draws),
+        exact_denoiser(np.array(prior["prior_cov"]), TRAINED),
+        as_picture(prior["observed"]),
+        as_picture(prior["known"], bool)[..., 0],
+        noise=noise,
+        resampling=walk,
+        method=method,
+    )
+    drawn = np.asarray(pictures, np.float64).reshape(draws, -1)
+    hole = prior["known"].count(0)
+    bias = hole * (hole + 3) / 4 / draws  # of a normal distribution's fitted moments
+    return kl_to_exact(drawn.mean(0), np.cov(drawn.T), prior) - bias, method.cost(walk).sum()
+
+
+EXACT = {"clip_denoised": False}  # clipping breaks the linear theory
+SECOND = MMPS(**EXACT, eta=0.0, second_order=True)
+# Method, steps, call equivalents, and the distances from pair and quad.
+TABLE = [
+    (SECOND, "logsnr20", 60, 0.0004, 0.0005),
+    (SECOND, "logsnr80", 240, 0.0001, 0.0000),
+    (MMPS(**EXACT, eta=0.0, second_order=True, iterations=3), "logsnr14", 98, 0.0008, 0.0014),
+    (MMPS(**EXACT, eta=0.0), 33, 99, 0.0088, 0.0207),
+    (MMPS(**EXACT), 33, 99, 0.0120, 0.0292),
+    (MMPS(**EXACT, eta=1.0), 33, 99, 0.0296, 0.0659),
+    (Implicit(**EXACT, eta=0.0, calls=2), 50, 100, 0.0079, 0.0089),
+    (LanPaint(**EXACT), 20, 100, 0.0059, 0.0212),
+    (DInG(**EXACT), 50, 99, 0.0159, 0.0128),
+    (DDNM(**EXACT), 100, 100, 0.0159, 0.0480),
+    (Hybrid(**EXACT), 30, 66, 0.0290, 0.0229),
+    (PiGDM(**EXACT), 33, 99, 0.0650, 0.0812),
+    (DAPS(**EXACT), 20, 100, 0.7706, 0.6720),
+]
+
+
+@pytest.mark.parametrize(("method", "steps", "calls", "pair", "quad"), TABLE)
+def test_methods_come_as_near_as_the_guide_says(method, steps, calls, pair, quad):
+    for name, expected in (("pair", pair), ("quad", quad)):
+        kl, cost = distance(method, steps, name)
+        assert cost == calls
+        # Where the mean is off by d deviations, KL is d^2 / 2 and its error d / sqrt(draws); the
+        # figures themselves are of 20,000 draws.
+        error = (2 * expected / DRAWS) ** 0.5
+        assert kl == pytest.approx(expected, abs=4 * error + 0.0003), (name, kl)
+
+
+def test_mmps_at_60_calls_is_nearer_than_repaint_at_2410():
+    kl, cost = zip(*(distance(SECOND, "logsnr20", name) for name in PRIORS), strict=True)
+    assert max(kl) <= 0.0010
+    assert cost == (60, 60)
+    repaint = [row["kl_to_exact"] for prior in PRIORS.values() for row in prior["sampler"]
+               if row["model_calls"] == 2410]  # fmt: skip
+    assert min(repaint) > 0.0025
+
+
+@pytest.mark.parametrize("name", ["pair", "quad"])
+@pytest.mark.parametrize("t", [0, 200, 900])
+def test_conjugate_gradients_end_at_the_exact_conditional_mean(name, t):
+    prior = PRIORS[name]
+    cov, y = np.array(prior["prior_cov"]), np.array(prior["observed"])
+    known = np.array(prior["known"], bool)
+    x = np.random.default_rng(t).normal(size=len(y))
+    a2 = TRAINED.alphas_cumprod[t]
+    # x_0 given x_t, then given y, by the formula for conditional normal distributions.
+    gain = np.sqrt(a2) * cov @ np.linalg.inv(a2 * cov + (1 - a2) * np.eye(len(y)))
+    mean, left = gain @ x, cov - np.sqrt(a2) * gain @ cov
+    mean = mean + left[:, known] @ np.linalg.solve(left[np.ix_(known, known)], (y - mean)[known])
+
+    at = jax.tree.map(
+        lambda numbers: numbers[0],
+        Level.between(TRAINED, np.array([t]), np.array([t - 1])),
+    )
+    method = MMPS(**EXACT, iterations=int(known.sum()))
+    model = exact_denoiser(cov, TRAINED)
+    observation = Observation(as_picture(y), as_picture(known, bool))
+    ours = method.conditional_mean(model, as_picture(x), observation, at).ravel()
+    scale = np.abs(mean).max() + 1
+    np.testing.assert_allclose(ours, mean, atol=2e-3 * scale)
+
+
+def test_more_particles_come_nearer():
+    few, many = (
+        distance(MCGDiff(**EXACT, particles=k), 50, "pair", draws=3000)[0] for k in (2, 32)
+    )
+    assert many < 0.05
+    assert few > 4 * many
+
+
+def test_dps_is_near_at_the_many_steps_it_is_meant_for():
+    kl, cost = distance(DPS(**EXACT), 1000, "pair", draws=2000)
+    assert cost == 3000
+    assert kl == pytest.approx(0.029, abs=0.01)
+
+
+def outside(x, t):
+    """A model that JAX cannot look into."""
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.pure_callback(lambda x, t: np.asarray(x), shape, x, t, vmap_method="expand_dims")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_without_a_gradient_is_taken_or_refused_with_those_that_take_it(name):
+    image, known = jnp.zeros((4, 4, 1)), jnp.arange(16).reshape(4, 4) < 8
+    noise = TRAINED.respace(3)
+    walk = {"noise": noise, "resampling": ResampleSchedule.create(3, num_resamples=1)}
+
+    def filled():
+        return inpaint(jax.random.key(0), outside, image, known, method=METHODS[name](), **walk)
+
+    if name in GRADIENT_FREE:
+        assert filled().shape == image.shape
+        return
+    with pytest.raises(ValueError, match=r"needs no gradient, repaint, .*ding") as raised:
+        filled()
+    assert "\n" not in str(raised.value)
+
+
+def test_repaint_is_what_the_guide_compares_with():
+    for name, expected in (("pair", 0.0285), ("quad", 0.0155)):
+        kl, cost = distance(RePaint(**EXACT), 100, name, resamples=3)
+        assert cost == 280
+        assert kl == pytest.approx(expected, rel=0.1, abs=0.001)
