@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from absl import app, flags, logging
 
@@ -66,7 +68,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         request = build_request()
         if _ONLY.value:
-            serve_row(_ONLY.value, next(request.workloads()))
+            with TemporaryDirectory() as folder:
+                serve_row(_ONLY.value, next(request.workloads()), Path(folder))
         else:
             run_benchmark(request, expanded(_WORKDIR.value), alone)
     except (BenchmarkError, WorkerError, OSError) as error:

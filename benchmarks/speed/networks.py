@@ -21,7 +21,7 @@ from repaint_jax.models import UNet2DModel
 from repaint_jax.models.kernels.onednn import left_out
 from repaint_jax.models.layers import in_computing_dtype, patchify, unpatchify
 
-WIDTHS = {
+WIDTHS: dict[str, dict[int, tuple[int, ...]]] = {
     "adm": {32: (64, 128, 128, 128), 64: (64, 128, 192, 256),
             256: (256, 256, 512, 512, 1024, 1024)},
     "ddpm": {32: (128, 256, 256, 256), 64: (64, 128, 192, 256),
@@ -55,7 +55,7 @@ def unet_config(network: str, size: int, widths: Sequence[int] | None = None) ->
         raise ValueError(f"--widths: multiples of the 32 groups of the norms, not {wrong[0]}")
     levels = range(len(widths))
     patch_size = 2 if network == "faces" else 1
-    common = {
+    common: dict[str, Any] = {
         "sample_size": size // patch_size,
         "in_channels": 3 * patch_size**2,
         "out_channels": 3 * patch_size**2,

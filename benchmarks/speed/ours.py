@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -73,7 +72,7 @@ class Ours:
 
     def __init__(self, work: Workload):
         """Knows shapes only, and compiles the bare network."""
-        self.work, self.folder = work, TemporaryDirectory()
+        self.work = work
         self.graph, self.shapes = shapes_of(work.config, work.dtype)
         # mesh_for asks for sizes; these arrays have them and take no memory.
         sized = jax.tree.map(lambda p: np.broadcast_to(np.zeros((), p.dtype), p.shape), self.shapes)
@@ -101,8 +100,11 @@ class Ours:
         size = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
         return self.mesh.size * size
 
-    def contestants(self, model: nnx.Module) -> dict[str, Contestant]:
-        """The rounds of `model`, whose weights are sent to the devices once."""
+    def contestants(self, model: nnx.Module, folder: Path) -> dict[str, Contestant]:
+        """The rounds of `model`, whose weights are sent to the devices once.
+
+        Snapshots go to `folder`.
+        """
         work = self.work
         state = jax.device_put(nnx.state(model), self.all)
         model = nnx.merge(self.graph, state)
@@ -120,9 +122,7 @@ class Ours:
         def sampler() -> None:
             inpaint_batch(keys, model, images, known, **walk).block_until_ready()
 
-        batches = Batches(
-            model, size=work.batch, key=jax.random.key(0), snapshots=Path(self.folder.name)
-        )
+        batches = Batches(model, size=work.batch, key=jax.random.key(0), snapshots=folder)
 
         def progress() -> None:
             bar = CallBar(work.calls, file=io.StringIO())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from benchmarks.speed.rounds import Contestant
 from benchmarks.speed.workers import serve
 
 
-def serve_row(name: str, work: Workload) -> None:
+def serve_row(name: str, work: Workload, folder: Path) -> None:
     """Serves the rounds of "jax", "eager" or "compiled" to a `Worker`.
 
     Its actions are the contestants; `names` of them; `predict`, which saves the network's output;
@@ -25,7 +26,7 @@ def serve_row(name: str, work: Workload) -> None:
     model = ours.random_model()
     contestants: dict[str, Contestant]
     if name == "jax":
-        contestants = ours.contestants(model)
+        contestants = ours.contestants(model, folder)
         predict: Callable[[], np.ndarray] = lambda: ours.prediction(model)  # noqa: E731
         product, memory = matrix_product, peak_memory
     else:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,10 @@ class Worker:
 
     def close(self) -> None:
         """Ends it."""
-        assert self._process.stdin
-        self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe
+            with suppress(BrokenPipeError):  # who has ended has not read all
+                pipe.close()
         self._process.wait()
 
 
