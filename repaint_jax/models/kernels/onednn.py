@@ -33,8 +33,8 @@ _TARGETS = {
     NORMALIZATION: "RepaintNormalization",
     NORMALIZATION_GRADIENT: "RepaintNormalizationGradient",
 }
-_SOURCES = [Path(__file__).with_name(name) for name in ("convolution.cc", "normalization.cc")]
-_HEADERS = [Path(__file__).with_name("parallel.h")]
+_SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
+_HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 _left_out = False
 _AVX512, _BFLOAT16 = 0x27, 0xE7  # of oneDNN's `dnnl_cpu_isa_t`: AVX-512, and its BF16 beside it
 
