@@ -1,10 +1,17 @@
-"""The dtype "auto": told, recorded, and kept by a run that goes on."""
+"""bfloat16 beside float32; the dtype "auto": told, recorded, and kept by a run that goes on."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from config_files import load_config
+from flax import nnx
 
 from repaint_jax.checkpoints import load, load_about, save
 from repaint_jax.errors import ConfigError
@@ -12,6 +19,8 @@ from repaint_jax.evaluation.building import build_set
 from repaint_jax.evaluation.run import run_evaluation
 from repaint_jax.inpainting import arithmetic
 from repaint_jax.inpainting.run import run_inpainting
+from repaint_jax.models import UNet
+from repaint_jax.models.layers import plain_attention
 from repaint_jax.pictures.images import save_image
 from repaint_jax.runtime.progress import CallBar
 
@@ -35,6 +44,84 @@ def config(tiny, tmp_path):
         }
     )
     return config
+
+
+def network(dtype):
+    """With attention over 16x16 pixels, and all weights drawn: a fresh network returns zeros."""
+    model = UNet(
+        model_channels=32,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention_resolutions=(1, 2),
+        num_head_channels=8,
+        dtype=dtype,
+        rngs=nnx.Rngs(0),
+    )
+    rng = np.random.default_rng(0)
+    for _, parameter in nnx.to_flat_state(nnx.state(model)):
+        shape = parameter.shape
+        deviation = np.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.1
+        parameter.set_value(jnp.asarray(rng.normal(0, deviation, shape), parameter.dtype))
+    return model
+
+
+def predicted(dtype, x):
+    """As a trajectory asks for it: picture by picture, at one timestep."""
+    model = network(dtype)
+    return jax.jit(jax.vmap(lambda x: model(x[None], jnp.full(1, 300))[0]))(x)
+
+
+def noise(batch=4):
+    return jnp.asarray(np.random.default_rng(1).normal(size=(batch, 16, 16, 3)), jnp.float32)
+
+
+def test_a_networks_output_in_bfloat16_is_within_a_hundredth_of_that_in_float32():
+    exact, half = (predicted(dtype, noise()) for dtype in (jnp.float32, jnp.bfloat16))
+    error = float(jnp.linalg.norm(half - exact) / jnp.linalg.norm(exact))
+    assert 1e-4 < error < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_networks_output_does_not_depend_on_the_batch(dtype):
+    x = noise()
+    whole = predicted(dtype, x)
+    for size in (1, 2):
+        parts = [predicted(dtype, x[i : i + size]) for i in range(0, 4, size)]
+        np.testing.assert_array_equal(jnp.concatenate(parts), whole)
+
+
+def test_attention_in_bfloat16_does_not_depend_on_the_batch():
+    rng = np.random.default_rng(0)
+    q, k, v = jnp.asarray(rng.normal(size=(3, 4, 256, 8, 32)), jnp.bfloat16)
+    attention = jax.jit(plain_attention)
+    one = [attention(q[i : i + 1], k[i : i + 1], v[i : i + 1]) for i in range(4)]
+    np.testing.assert_array_equal(attention(q, k, v), jnp.concatenate(one))
+
+
+TWO_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from test_arithmetic import noise, predicted
+
+mesh = Mesh(np.array(jax.devices()), ("pictures",))
+x = noise()
+shared = predicted(jnp.bfloat16, jax.device_put(x, NamedSharding(mesh, PartitionSpec("pictures"))))
+assert mesh.size == 2 and len(shared.sharding.device_set) == 2
+np.testing.assert_array_equal(shared, predicted(jnp.bfloat16, x))
+print("done")
+"""
+
+
+def test_a_networks_output_in_bfloat16_does_not_depend_on_the_devices():
+    flag = "--xla_force_host_platform_device_count=2"
+    completed = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES],
+        env={**os.environ, "XLA_FLAGS": flag},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert completed.stdout == "done\n", completed.stderr
 
 
 def on_a_machine_for(dtype, monkeypatch):
