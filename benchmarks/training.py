@@ -34,7 +34,7 @@ from benchmarks.speed.rounds import Spread, alternate, ratio
 from benchmarks.speed.workers import Worker, serve
 from repaint_jax import NoiseSchedule
 from repaint_jax.checkpoints import load_diffusers
-from repaint_jax.runtime.devices import num_cores, one_device_a_core
+from repaint_jax.runtime.devices import keep_roundings, num_cores, one_device_a_core
 from repaint_jax.training.loss import Forward, noise_loss
 from repaint_jax.training.step import Optimizer, Settings, Trainer
 
@@ -114,6 +114,7 @@ def report(rates: Mapping[str, list[float]], memory: Mapping[str, int | None]) -
 def serve_steps(name: str, dtype: str) -> None:
     """Serves `round`, `compared` (loss and gradient norm), `peak_memory` and `weights`."""
     one_device_a_core()  # as scripts/train.py does
+    keep_roundings()
     torch.set_num_threads(num_cores())
     torch.manual_seed(0)
     network = torch_network()

@@ -81,15 +81,6 @@ def test_a_networks_output_in_bfloat16_is_within_a_hundredth_of_that_in_float32(
     assert 1e-4 < error < 1e-2
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_networks_output_does_not_depend_on_the_batch(dtype):
-    x = noise()
-    whole = predicted(dtype, x)
-    for size in (1, 2):
-        parts = [predicted(dtype, x[i : i + size]) for i in range(0, 4, size)]
-        np.testing.assert_array_equal(jnp.concatenate(parts), whole)
-
-
 def test_attention_in_bfloat16_does_not_depend_on_the_batch():
     rng = np.random.default_rng(0)
     q, k, v = jnp.asarray(rng.normal(size=(3, 4, 256, 8, 32)), jnp.bfloat16)
@@ -99,20 +90,28 @@ def test_attention_in_bfloat16_does_not_depend_on_the_batch():
 
 
 TWO_DEVICES = """
+from repaint_jax.runtime.devices import keep_roundings
+keep_roundings()
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from test_arithmetic import noise, predicted
 
 mesh = Mesh(np.array(jax.devices()), ("pictures",))
 x = noise()
-shared = predicted(jnp.bfloat16, jax.device_put(x, NamedSharding(mesh, PartitionSpec("pictures"))))
-assert mesh.size == 2 and len(shared.sharding.device_set) == 2
-np.testing.assert_array_equal(shared, predicted(jnp.bfloat16, x))
+spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("pictures")))
+for dtype in (jnp.float32, jnp.bfloat16):
+    whole = predicted(dtype, x)
+    for size in (1, 2):
+        parts = [predicted(dtype, x[i : i + size]) for i in range(0, 4, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    shared = predicted(dtype, spread)
+    assert mesh.size == 2 and len(shared.sharding.device_set) == 2
+    np.testing.assert_array_equal(shared, whole)
 print("done")
 """
 
 
-def test_a_networks_output_in_bfloat16_does_not_depend_on_the_devices():
+def test_a_networks_output_does_not_depend_on_batch_and_devices():
     flag = "--xla_force_host_platform_device_count=2"
     completed = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES],

@@ -31,7 +31,7 @@ from benchmarks.speed.run import Request, run_benchmark
 from benchmarks.speed.serving import serve_row
 from benchmarks.speed.workers import WorkerError
 from repaint_jax.files import expanded
-from repaint_jax.runtime.devices import one_device_a_core
+from repaint_jax.runtime.devices import keep_roundings, one_device_a_core
 
 _NETWORKS = flags.DEFINE_list(
     "network",
@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> None:
     # JAX would take most of a GPU's memory at once and leave PyTorch none.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     one_device_a_core()
+    keep_roundings()
     try:
         request = build_request()
         if _ONLY.value:
