@@ -37,9 +37,9 @@ def keep_roundings() -> None:
     It leaves a rounding out where it can, which depends on how many pictures there are; so would
     what becomes of each. Does nothing where the user has decided (the flag in `XLA_FLAGS`).
     """
-    given = os.environ.get("XLA_FLAGS", "")
-    if "xla_allow_excess_precision" not in given:
-        os.environ["XLA_FLAGS"] = f"{given} --xla_allow_excess_precision=false".strip()
+    flag, given = "xla_allow_excess_precision", os.environ.get("XLA_FLAGS", "")
+    if flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} --{flag}=false".strip()
 
 
 def platform_fault() -> str | None:
