@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.num_samples = 10
     config.batch_size = 10
     config.model.path = "celeba64"
+    config.model.dtype = "auto"
     config.noise.num_steps = "100"
     config.resampling.num_resamples = 3
     return config

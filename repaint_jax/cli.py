@@ -29,7 +29,7 @@ from repaint_jax.errors import (
 from repaint_jax.files import expanded
 from repaint_jax.runtime.compilation import keep_compiled
 from repaint_jax.runtime.console import echo
-from repaint_jax.runtime.devices import one_device_a_core, platform_fault
+from repaint_jax.runtime.devices import keep_roundings, one_device_a_core, platform_fault
 from repaint_jax.runtime.processes import Processes, alive, join
 from repaint_jax.runtime.workdirs import held
 
@@ -104,6 +104,7 @@ def _prepare() -> None:
     logging.set_verbosity(logging.WARNING)  # JAX tells which backends it did not find
     gc.freeze()  # modules stay, so let them not be searched for garbage again and again
     one_device_a_core()
+    keep_roundings()
     # A cluster that takes the machine away says so by this signal: it is as good as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     keep_compiled()

@@ -63,7 +63,11 @@ SAMPLING: Fields = {
         ),
         "source": Field(None, str | None, "where to get that file"),
         "image_size": Field(None, object, "a side, or height,width; by default the training's"),
-        "dtype": Field("float32", str, "of the arithmetic: float32, or bfloat16 for GPUs and TPUs"),
+        "dtype": Field(
+            "float32",
+            str,
+            "of the arithmetic: float32; bfloat16; or auto, bfloat16 on CPUs that are faster in it",
+        ),
         "num_heads": Field(None, int | None, "of a guided-diffusion .pt, which does not tell"),
         "num_head_channels": Field(64, int, "likewise, unless num_heads is given", 1),
         "use_new_attention_order": Field(False, bool, "likewise: True for OpenAI's 64x64 model"),
@@ -261,7 +265,12 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def refuse_changes(
-    before: dict[str, Any], now: dict[str, Any], fields: Iterable[str], holds: str, mend: str
+    before: dict[str, Any],
+    now: dict[str, Any],
+    fields: Iterable[str],
+    holds: str,
+    mend: str,
+    section: str = "config.",
 ) -> None:
     """Raises ConfigError for the first of `fields` in which two configurations differ.
 
@@ -271,10 +280,14 @@ def refuse_changes(
         fields: those that bind.
         holds: what is there, "out/mine holds a run".
         mend: how to go on otherwise.
+        section: where the fields are.
     """
     for field in fields:
-        if before.get(field) != now.get(field):
+        one, other = before.get(field), now.get(field)
+        if isinstance(one, dict) and isinstance(other, dict):
+            refuse_changes(one, other, sorted({*one, *other}), holds, mend, f"{section}{field}.")
+        elif one != other:
             raise ConfigError(
-                f"config.{field}: {holds} with {before.get(field)!r}, not {now.get(field)!r}; put "
-                f"it back to go on, or {mend}"
+                f"{section}{field}: {holds} with {one!r}, not {other!r}; put it back to go on, or "
+                f"{mend}"
             )

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,7 +17,7 @@ from repaint_jax.errors import ArgumentError
 from repaint_jax.files import expanded, fingerprint
 from repaint_jax.guidance import guided, with_label
 from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
-from repaint_jax.models.kernels.onednn import faster_in_bfloat16
+from repaint_jax.models.kernels.onednn import best_dtype
 from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.schedules import SCHEDULES, NoiseSchedule, check_end
@@ -49,7 +48,8 @@ def load_pipeline(
     Args:
         path_or_name: a model in the box, such as "celeba64"; a file, a folder or a name of the
             Hugging Face hub, as `read_checkpoint` takes them.
-        dtype: "float32" or "bfloat16", in which the network computes.
+        dtype: "float32" or "bfloat16", in which the network computes; or "auto", which is bfloat16
+            on CPUs that are faster in it, and float32 elsewhere.
         image_size: a side, or (height, width); by default that of the training.
         noise_kind: of the noise schedule of the training, where the file does not tell.
         num_train_steps: its steps, likewise.
@@ -300,8 +300,7 @@ def _channels(path: str | Path, network: Any) -> int:
 def _dtype(name: str) -> Any:
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if name == "auto":
-        on_cpu = jax.default_backend() == "cpu"
-        return jnp.bfloat16 if on_cpu and faster_in_bfloat16() else jnp.float32
+        name, _ = best_dtype()
     if name not in dtypes:
         raise ArgumentError("dtype", f"float32, bfloat16 or auto, not {name!r}")
     return dtypes[name]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -12,23 +13,27 @@ import pytest
 from flax import nnx
 
 from benchmarks.speed import BenchmarkError, run
-from benchmarks.speed.machine import Quiet, matrix_product, printed_by
+from benchmarks.speed.machine import Quiet, matrix_product
 from benchmarks.speed.networks import flops_of, random_model, shapes_of, unet_config
 from benchmarks.speed.ours import Ours, Workload
 from benchmarks.speed.report import summary, told
 from benchmarks.speed.rounds import Spread, alternate, ratio
 from benchmarks.speed.run import Request, run_benchmark
+from benchmarks.speed.workers import Worker, WorkerError
+from repaint_jax.checkpoints import load
 from repaint_jax.checkpoints.parameters import abstract_model
+from repaint_jax.loading import find_model
 from repaint_jax.models import UNet
-from repaint_jax.models.layers import Conv, Linear
+from repaint_jax.models.layers import Conv
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "benchmark.py"
 
 
 def request(**changes):
     toy = {
-        "network": "adm", "sizes": (8,), "batches": (1,), "widths": (32,), "dtype": "float32",
-        "schedule": (2, 1, 2), "rounds": 2, "peers": (), "max_seconds": 900.0,
+        "networks": ("adm",), "sizes": (8,), "batches": (1,), "widths": (32,),
+        "dtypes": ("float32",), "schedule": (2, 1, 2), "rounds": 2, "peers": (),
+        "max_seconds": 900.0,
     }  # fmt: skip
     return Request(**{**toy, **changes})
 
@@ -140,27 +145,52 @@ def test_weights_are_the_same_each_time_and_cast_to_what_computes():
     config = unet_config("adm", 8, (32,))
     one, other = (nnx.state(random_model(*shapes_of(config, "bfloat16"))) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, one, other)
-    assert one["conv_in"]["kernel"].dtype == jnp.bfloat16
-    assert one["down_blocks"][0]["resnets"][0]["norm1"]["scale"].dtype == jnp.float32
+    assert one["network"]["conv_in"]["kernel"].dtype == jnp.bfloat16
+    assert one["network"]["down_blocks"][0]["resnets"][0]["norm1"]["scale"].dtype == jnp.float32
 
 
-def command(number=123):
-    return lambda name, work: [sys.executable, "-c", f"print({number})"]
+def command(name, work):
+    """That of a contestant's process."""
+    row = [f"--{name}={getattr(work, name)}" for name in ("network", "size", "dtype")]
+    row += [f"--batches={work.batch}", "--widths=32", "--schedule=2/1/2", f"--only={name}"]
+    return [sys.executable, "-m", "benchmarks.speed", *row]
+
+
+def serving(body):
+    """A process with these actions."""
+    code = f"from benchmarks.speed.workers import serve\n{body}"
+    return Worker([sys.executable, "-c", code])
+
+
+def test_a_worker_answers_fails_in_a_line_and_ends():
+    body = "import os\nserve({'sum': lambda a, b: print('a library') or a + b, 'bad': dict.pop, "
+    worker = serving(body + "'end': lambda: os._exit(3)})")
+    assert worker("sum", 2, 3) == 5
+    with pytest.raises(WorkerError, match=r"^TypeError: .*pop"):
+        worker("bad")
+    assert worker("sum", 1, 1) == 2
+    assert worker.processor_seconds > 0
+    with pytest.raises(WorkerError, match="'end' has ended, status 3"):
+        worker("end")
+    with pytest.raises(WorkerError, match="'sum' has ended"):
+        worker("sum", 1, 1)
+    worker.close()
 
 
 def test_a_run_measures_everything_and_a_second_one_keeps_it(tmp_path, capsys):
-    run_benchmark(request(), tmp_path, command())
+    run_benchmark(request(), tmp_path, command)
     known = json.loads((tmp_path / "benchmark.json").read_text())
     (found,) = known["rows"]
     assert found["calls"] == 3
     assert set(found["seconds"]) == {"sampler", "progress", "forward"}
     assert all(len(rounds) == 2 for rounds in found["seconds"].values())
-    assert found["peak_memory"] == {"jax": 123}
+    assert 50e6 < found["peak_memory"]["jax"] < 5e9
+    assert found["matrix"]["jax"] > 1e9
     assert found["summary"] == json.loads(json.dumps(summary(found)))
     assert (tmp_path / "benchmark.png").stat().st_size > 1000
     assert "### adm 8x8, batch 1, float32" in (tmp_path / "benchmark.md").read_text()
     capsys.readouterr()
-    run_benchmark(request(), tmp_path, command(5))
+    run_benchmark(request(), tmp_path, command)
     assert "kept from" in capsys.readouterr().out
     assert json.loads((tmp_path / "benchmark.json").read_text()) == known
 
@@ -176,11 +206,11 @@ def test_a_killed_run_keeps_its_finished_rows(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "measured", measured)
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(request(batches=(4, 1)), tmp_path, command())
+        run_benchmark(request(batches=(4, 1)), tmp_path, command)
     (kept,) = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert kept["batch"] == 1
     done[:] = []
-    run_benchmark(request(batches=(4, 1)), tmp_path, command())
+    run_benchmark(request(batches=(4, 1)), tmp_path, command)
     assert done == [4]
     both = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert [kept["batch"] for kept in both] == [1, 4]
@@ -189,42 +219,41 @@ def test_a_killed_run_keeps_its_finished_rows(tmp_path, monkeypatch):
 def test_figures_of_another_machine_are_not_mixed_with_these(tmp_path):
     (tmp_path / "benchmark.json").write_text(json.dumps({"machine": {"device": "x"}, "rows": []}))
     with pytest.raises(BenchmarkError, match="another machine"):
-        run_benchmark(request(), tmp_path, command())
+        run_benchmark(request(), tmp_path, command)
     (tmp_path / "benchmark.json").write_text("[")
     with pytest.raises(BenchmarkError, match="not of a benchmark"):
-        run_benchmark(request(), tmp_path, command())
+        run_benchmark(request(), tmp_path, command)
 
 
 def test_what_the_machine_does_not_carry_is_skipped_with_the_reason(monkeypatch):
-    work = request().workload(8, 1)
-    slow = run.measured(request(), work, 1e3, command())
+    work = next(request().workloads())
+    slow = run.measured(request(), work, 1e3, command)
     assert "would take about" in slow["skipped"]
     # 3 calls, 2 rounds and a first, 3 contestants, at half of 1000 FLOP/s.
     assert run.expected_seconds(slow, 1e3, 3) == pytest.approx(3 * 3 * 3 * slow["flops"] / 500)
     monkeypatch.setattr(run, "available_memory", lambda: 1000)
-    assert "GB are free" in run.measured(request(), work, 1e12, command())["skipped"]
-    assert "skipped: it needs" in told(run.measured(request(), work, 1e12, command()))
+    assert "GB are free" in run.measured(request(), work, 1e12, command)["skipped"]
+    assert "skipped: it needs" in told(run.measured(request(), work, 1e12, command))
 
 
 def test_the_planned_memory_covers_the_weights():
-    ours = Ours(Workload(unet_config("adm", 8, (32,)), 8, 1, "float32", (2, 1, 1)))
+    ours = Ours(Workload("adm", unet_config("adm", 8, (32,)), 8, 1, "float32", (2, 1, 1)))
     weights = sum(4 * p.size for p in jax.tree.leaves(ours.shapes))
     assert weights < ours.memory < 20 * weights
 
 
 def test_mistakes_are_told_in_a_line():
     with pytest.raises(BenchmarkError, match="known for 32, 64, 256, not for 48"):
-        request(widths=None).workload(48, 1)
+        request(widths=None).workload("adm", 48, 1, "float32")
     with pytest.raises(BenchmarkError, match="multiples of the 32 groups of the norms, not 40"):
-        request(widths=(32, 40)).workload(8, 1)
-    assert printed_by([sys.executable, "-c", "raise SystemExit(3)"]) is None
+        request(widths=(32, 40)).workload("adm", 8, 1, "float32")
 
 
-def test_the_script_measures_its_own_memory_and_explains_itself(tmp_path):
-    toy = ["--size=8", "--widths=32", "--schedule=2/1/1"]
-    assert 50e6 < printed_by([sys.executable, str(SCRIPT), *toy, "--only=jax"]) < 5e9
+def test_the_script_explains_itself(tmp_path):
     for flag, error in [("--schedule=5", "T/j/r such as"), ("--peers=lazy", "not lazy"),
-                        ("--batches=0", "positive integers, not 0")]:  # fmt: skip
+                        ("--batches=0", "positive integers, not 0"),
+                        ("--network=ad", "adm, ddpm, faces, not ad"),
+                        ("--dtype=half", "float32, bfloat16, not half")]:  # fmt: skip
         process = subprocess.run(
             [sys.executable, SCRIPT, flag, f"--workdir={tmp_path}"], capture_output=True, text=True
         )
@@ -233,24 +262,50 @@ def test_the_script_measures_its_own_memory_and_explains_itself(tmp_path):
         assert error in process.stderr
 
 
-def test_the_peers_are_the_same_network_and_another_one_stops_the_run(tmp_path):
+def test_every_network_dtype_and_batch_has_a_row():
+    asked = request(networks=("adm", "faces"), dtypes=("float32", "bfloat16"), batches=(4, 1))
+    rows = [(work.network, work.batch, work.dtype) for work in asked.workloads()]
+    assert len(set(rows)) == len(rows) == 8
+    keys = [json.dumps(asked.key(work, {})) for work in asked.workloads()]
+    assert len(set(keys)) == 8
+
+
+def test_the_fastest_peer_is_told():
+    seconds = row()["seconds"] | {"torch_compiled": [0.3, 1.2], "diffusers_compiled": [0.9, 0.9]}
+    measured = row(seconds=seconds, first_seconds=dict.fromkeys(seconds, 1.0))
+    figures = summary(measured)
+    assert figures["fastest_peer"] == {
+        "sampler": "diffusers", "progress": "diffusers", "forward": "torch_compiled"
+    }  # fmt: skip
+    (line,) = [line for line in told(measured).splitlines() if "network is" in line
+               and "fastest" in line]  # fmt: skip
+    assert "1.12 times (0.75 to 1.50) as fast" in line
+    assert "torch.compile, its fastest peer" in line
+
+
+def test_the_network_of_the_faces_is_that_of_the_model_in_the_box():
+    """As many weights, but for the channels that are its learned variance."""
+    _, shapes = shapes_of(unet_config("faces", 64), "float32")
+    count = sum(p.size for p in jax.tree.leaves(shapes))
+    boxed = load(find_model("celeba64"))
+    variance = 3 * 2**2 * (boxed.out_conv.kernel.size // 24 + 1)
+    assert count == sum(p.size for p in jax.tree.leaves(nnx.state(boxed))) - variance
+
+
+@pytest.mark.parametrize("network", ["adm", "faces"])
+def test_the_peers_are_the_same_network(tmp_path, network):
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
-    run_benchmark(request(peers=("eager",)), tmp_path, command())
+    run_benchmark(request(networks=(network,), peers=("eager",)), tmp_path, command)
     (found,) = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert set(found["seconds"]) == {"sampler", "progress", "forward", "diffusers", "torch"}
-    assert set(found["peak_memory"]) == {"jax", "torch"}
+    assert set(found["peak_memory"]) == set(found["matrix"]) == {"jax", "eager"}
 
-    from benchmarks.speed.peers import Peers
 
-    work = request().workload(8, 1)
-    ours = Ours(work)
-    model = ours.random_model()
-    peers = Peers(work, model)
-    run.check_equal(work, ours, model, peers)
-    half = request(dtype="bfloat16").workload(8, 1)
-    Peers(half, model).contestants(["eager"])["diffusers"]()  # its pipeline alone knows none
-    mistaken = next(m for _, m in nnx.iter_modules(model) if isinstance(m, Linear))
-    mistaken.kernel.set_value(2 * mistaken.kernel[...])
-    with pytest.raises(BenchmarkError, match="the networks differ by"):
-        run.check_equal(work, ours, model, peers)
+def test_another_network_stops_the_run():
+    body = "import numpy as np\nserve({{'predict': lambda path: np.save(path, np.full(3, {}))}})"
+    with closing(serving(body.format(1.0))) as one, closing(serving(body.format(1.01))) as other:
+        run.check_equal({"jax": one, "eager": one}, "float32")
+        run.check_equal({"jax": one, "eager": other}, "bfloat16")
+        with pytest.raises(BenchmarkError, match=r"networks of jax and eager differ by 9\.9e-03"):
+            run.check_equal({"jax": one, "eager": other}, "float32")

@@ -1,5 +1,7 @@
 """Normalisation by foreign code against XLA's, whose oracle is in test_layers.py."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +13,15 @@ from repaint_jax.models.kernels import normalization, onednn
 pytestmark = pytest.mark.skipif(
     not onednn.available(), reason="needs the extra onednn, a C++ compiler and AVX-512"
 )
-HOW = {"eps": 1e-5, "silu": True}
+HOW = {"eps": 1e-5}
 
 
-def foreign(*arrays):
-    return normalization.normalize(*arrays, num_groups=32, **HOW)
+def foreign(*arrays, silu=True):
+    return normalization.normalize(*arrays, num_groups=32, silu=silu, **HOW)
 
 
-def by_xla(*arrays):
-    return normalization._by_xla(*arrays, groups=32, **HOW)
+def by_xla(*arrays, silu=True):
+    return normalization._by_xla(*arrays, groups=32, silu=silu, **HOW)
 
 
 def drawn(batch=3, height=40, width=24, channels=192):
@@ -29,15 +31,34 @@ def drawn(batch=3, height=40, width=24, channels=192):
 
 
 @pytest.mark.parametrize("channels", [32, 96, 192, 512])
-def test_values_and_gradients_are_those_of_xla(channels):
+@pytest.mark.parametrize("silu", [True, False])
+def test_values_and_gradients_are_those_of_xla(channels, silu):
     arrays = drawn(channels=channels)
     assert onednn.NORMALIZATION in jax.jit(foreign).lower(*arrays).as_text()
-    (actual, pull), (expected, by) = jax.vjp(foreign, *arrays), jax.vjp(by_xla, *arrays)
+    (actual, pull), (expected, by) = (
+        jax.vjp(partial(function, silu=silu), *arrays) for function in (foreign, by_xla)
+    )
     dy = jnp.cos(expected)
     for mine, wanted in zip([actual, *pull(dy)], [expected, *by(dy)], strict=True):
         # Sums over 960 pixels of values of about 1, in another order.
         atol = 40 * 2**-24 * float(jnp.abs(wanted).max())
         np.testing.assert_allclose(mine, wanted, atol=atol, rtol=0)
+
+
+@pytest.mark.skipif(not onednn.faster_in_bfloat16(), reason="needs AVX-512 BF16")
+def test_bfloat16_is_float32_rounded_to_the_nearest():
+    x, gain, offset = drawn()
+    arrays = x.astype(jnp.bfloat16), gain, offset
+    assert onednn.NORMALIZATION in jax.jit(foreign).lower(*arrays).as_text()
+    (actual, pull), (expected, by) = jax.vjp(foreign, *arrays), jax.vjp(by_xla, *arrays)
+    assert actual.dtype == jnp.bfloat16
+    # Sums in another order turn the rounding of a value in a thousand, or so.
+    assert (actual != expected).mean() < 0.01
+    dy = jnp.cos(expected)
+    for mine, wanted in zip(pull(dy), by(dy), strict=True):
+        largest = float(jnp.abs(wanted).max())
+        mine, wanted = mine.astype(jnp.float32), wanted.astype(jnp.float32)
+        np.testing.assert_allclose(mine, wanted, rtol=2**-7, atol=largest * 2**-8)
 
 
 def test_tangents_and_second_derivatives_are_those_of_xla():

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,6 @@ import numpy as np
 import repaint_jax
 from benchmarks.speed.rounds import Contestant
 from repaint_jax.runtime.devices import num_cores
-
-_ROOT = Path(__file__).parents[2]  # holds this package
 
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # large enough for the full rate
 
@@ -76,8 +72,9 @@ def peak_memory() -> int | None:
 class Quiet:
     """How many cores other processes keep busy, from its making on."""
 
-    def __init__(self) -> None:
-        """Starts to watch."""
+    def __init__(self, own: Callable[[], float] = time.process_time) -> None:
+        """Starts to watch; `own` tells the processor seconds that are no others'."""
+        self._own = own
         self._before = self._seconds()
 
     def others(self) -> float | None:
@@ -88,8 +85,7 @@ class Quiet:
         wall, others = np.subtract(now, self._before)
         return max(0.0, float(others / wall))
 
-    @staticmethod
-    def _seconds() -> tuple[float, float] | None:
+    def _seconds(self) -> tuple[float, float] | None:
         """The clock, and the processor seconds of all others so far."""
         path = Path("/proc/stat")
         if not path.is_file():
@@ -98,19 +94,7 @@ class Quiet:
             int, path.read_text(encoding="utf-8").split("\n")[0].split()[1:9]
         )
         busy = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
-        return time.perf_counter(), busy - time.process_time()
-
-
-def printed_by(command: Sequence[str]) -> int | None:
-    """The number that a process of its own prints last, as its peak memory; None if it fails."""
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if run.returncode:
-        print(run.stderr, file=sys.stderr)  # no reason to lose what was measured before
-        return None
-    last = run.stdout.split()[-1]
-    return None if last == "None" else int(last)
+        return time.perf_counter(), busy - self._own()
 
 
 def _kilobytes(file: str, field: str) -> int | None:

@@ -3,6 +3,7 @@
 "adm" is the U-Net of guided-diffusion, put together from diffusers' blocks: at 256x256 it has the
 552.8 M weights and 2.24 TFLOP of the published models, at 64x64 (64 channels) 25.1 M and 17.7
 GFLOP. "ddpm" is the one of Ho et al. (2020), google/ddpm-ema-celebahq-256 and ddpm-cifar10-32.
+"faces" is built as the model of 64x64 faces in the box, to which 2x2 pixels are one of 12 channels.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from flax import nnx
 from repaint_jax.checkpoints.parameters import abstract_model, fill, parameter_shapes
 from repaint_jax.models import UNet2DModel
 from repaint_jax.models.kernels.onednn import left_out
-from repaint_jax.models.layers import in_computing_dtype
+from repaint_jax.models.layers import in_computing_dtype, patchify, unpatchify
 
-WIDTHS = {
+WIDTHS: dict[str, dict[int, tuple[int, ...]]] = {
     "adm": {32: (64, 128, 128, 128), 64: (64, 128, 192, 256),
             256: (256, 256, 512, 512, 1024, 1024)},
     "ddpm": {32: (128, 256, 256, 256), 64: (64, 128, 192, 256),
              256: (128, 128, 256, 256, 512, 512)},
+    "faces": {64: (64, 128, 256)},
 }  # fmt: skip
 
 
@@ -32,9 +34,12 @@ def unet_config(network: str, size: int, widths: Sequence[int] | None = None) ->
     """Arguments of `UNet2DModel`, here and in diffusers.
 
     Args:
-        network: "adm" or "ddpm".
+        network: "adm", "ddpm" or "faces".
         size: side of the pictures.
         widths: channels a level, multiples of 32; the published ones of that size if None.
+
+    Returns:
+        The arguments, and `patch_size`: pixels, a side, that are one of the network's.
 
     Raises:
         ValueError: no widths are known for the size.
@@ -49,20 +54,28 @@ def unet_config(network: str, size: int, widths: Sequence[int] | None = None) ->
     if wrong := [width for width in widths if width % 32 or not width]:
         raise ValueError(f"--widths: multiples of the 32 groups of the norms, not {wrong[0]}")
     levels = range(len(widths))
-    common = {"sample_size": size, "block_out_channels": widths, "layers_per_block": 2}
+    patch_size = 2 if network == "faces" else 1
+    common: dict[str, Any] = {
+        "sample_size": size // patch_size,
+        "in_channels": 3 * patch_size**2,
+        "out_channels": 3 * patch_size**2,
+        "block_out_channels": widths,
+        "layers_per_block": 2,
+        "patch_size": patch_size,
+    }
     if network == "ddpm":
         attends = [size >> level == 16 for level in levels]
         google = {"downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1}
         return {**common, **_blocks(attends, "DownBlock2D", "UpBlock2D"), **google,
                 "attention_head_dim": None, "norm_eps": 1e-6}  # fmt: skip
-    attends = [level >= len(widths) - len(widths) // 2 for level in levels]
+    attends = [level >= len(widths) // 2 for level in levels]
     return {
         **common,
         **_blocks(attends, "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"),
         "downsample_type": "resnet",
         "upsample_type": "resnet",
         "resnet_time_scale_shift": "scale_shift",
-        "attention_head_dim": min(64, *widths),
+        "attention_head_dim": min(32 if network == "faces" else 64, *widths),
         "attn_norm_num_groups": 32,
     }
 
@@ -74,15 +87,25 @@ def _blocks(attends: Sequence[bool], down: str, up: str) -> dict[str, tuple[str,
     }
 
 
+class Patched(nnx.Module):
+    """A network for which patches of pixels are pixels of more channels."""
+
+    def __init__(self, *, patch_size: int, **arguments: Any):
+        """Of the arguments of `UNet2DModel`."""
+        self.network, self.patch_size = UNet2DModel(**arguments), patch_size
+
+    def __call__(self, x: jax.Array, t: jax.Array) -> jax.Array:
+        """As a network of pictures."""
+        return unpatchify(self.network(patchify(x, self.patch_size), t), self.patch_size)
+
+
 def shapes_of(config: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
     """The network's structure, and shapes in the place of its weights."""
-    model = abstract_model(
-        lambda **more: in_computing_dtype(UNet2DModel(**more)), config, dtype=dtype
-    )
+    model = abstract_model(lambda **more: in_computing_dtype(Patched(**more)), config, dtype=dtype)
     return nnx.split(model)
 
 
-def random_model(graph: Any, state: Any, seed: int = 0) -> UNet2DModel:
+def random_model(graph: Any, state: Any, seed: int = 0) -> Patched:
     """Weights of about the size that training starts from; none of them zero or one."""
     rng = np.random.default_rng(seed)
     model = nnx.merge(graph, state)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -31,13 +30,15 @@ class Workload:
     """What a round is: one trajectory for a batch, or as many calls of the bare network.
 
     Attributes:
-        config: arguments of the network.
+        network: "adm", "ddpm" or "faces".
+        config: its arguments.
         size: side of the pictures, which have three colours.
         batch: pictures at once.
         dtype: in which the network computes, by name.
         schedule: T, j and r.
     """
 
+    network: str
     config: Mapping[str, Any]
     size: int
     batch: int
@@ -58,6 +59,12 @@ class Workload:
     def calls(self) -> int:
         """Network calls a round."""
         return self.plan.num_model_calls
+
+
+def probe(work: Workload) -> tuple[np.ndarray, int]:
+    """What networks are compared by: f32[N, H, W, 3] and a timestep."""
+    shape = (work.batch, work.size, work.size, 3)
+    return np.random.default_rng(1).standard_normal(shape, np.float32), 321
 
 
 class Ours:
@@ -93,8 +100,11 @@ class Ours:
         size = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
         return self.mesh.size * size
 
-    def contestants(self, model: nnx.Module) -> dict[str, Contestant]:
-        """The rounds of `model`, whose weights are sent to the devices once."""
+    def contestants(self, model: nnx.Module, folder: Path) -> dict[str, Contestant]:
+        """The rounds of `model`, whose weights are sent to the devices once.
+
+        Snapshots go to `folder`.
+        """
         work = self.work
         state = jax.device_put(nnx.state(model), self.all)
         model = nnx.merge(self.graph, state)
@@ -112,20 +122,13 @@ class Ours:
         def sampler() -> None:
             inpaint_batch(keys, model, images, known, **walk).block_until_ready()
 
+        batches = Batches(model, size=work.batch, key=jax.random.key(0), snapshots=folder)
+
         def progress() -> None:
-            # The harshest case: a snapshot after every segment, where 5 minutes are the default.
-            with TemporaryDirectory() as folder:
-                batches = Batches(
-                    model,
-                    size=work.batch,
-                    key=jax.random.key(0),
-                    snapshots=Path(folder),
-                    save_minutes=0.0,
-                )
-                bar = CallBar(work.calls, file=io.StringIO())
-                bar.begin(work.calls)
-                for progress in batches.run(jobs, Sampler(work.noise, work.plan), film=True):
-                    bar.follow(progress)
+            bar = CallBar(work.calls, file=io.StringIO())
+            bar.begin(work.calls)
+            for progress in batches.run(jobs, Sampler(work.noise, work.plan), film=True):
+                bar.follow(progress)
 
         def forward() -> None:
             x = images
@@ -135,8 +138,9 @@ class Ours:
 
         return {"sampler": sampler, "progress": progress, "forward": forward}
 
-    def prediction(self, model: nnx.Module, x: np.ndarray, t: int) -> np.ndarray:
-        """The bare network's output, f32[N, H, W, C]."""
+    def prediction(self, model: nnx.Module) -> np.ndarray:
+        """The bare network's output for a batch of noise, f32[N, H, W, C]."""
+        x, t = probe(self.work)
         state = jax.device_put(nnx.state(model), self.all)
         put = jax.device_put(x, self.parted), jax.device_put(jnp.int32(t), self.all)
         return np.asarray(self.network(state, *put), np.float32)

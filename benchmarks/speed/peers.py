@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ from flax import nnx
 
 from benchmarks.speed import BenchmarkError
 from benchmarks.speed.machine import MATRIX_SIDE
-from benchmarks.speed.ours import Workload
+from benchmarks.speed.ours import Workload, probe
 from benchmarks.speed.rounds import Contestant
 from repaint_jax.checkpoints.diffusers import checkpoint_name
 from repaint_jax.checkpoints.parameters import named_parameters, to_torch
@@ -53,35 +52,39 @@ class Peers:
         self.work = work
         self.device, self.dtype = _device(), getattr(torch, work.dtype)
         self.weights = {
-            checkpoint_name(name): self._tensor(name, np.asarray(variable[...], np.float32))
+            checkpoint_name(name).removeprefix("network."): self._tensor(
+                name, np.asarray(variable[...], np.float32)
+            )
             for name, variable in named_parameters(model).items()
         }
 
-    def contestants(self, modes: Sequence[str]) -> dict[str, Contestant]:
-        """The pipeline and the bare network, for each of the modes "eager" and "compiled"."""
-        contestants: dict[str, Contestant] = {}
-        for mode in modes:
-            network = self._network()
-            if mode == "compiled":
-                network.compile()
-            suffix = "_compiled" if mode == "compiled" else ""
-            contestants["diffusers" + suffix] = self._pipeline(network)
-            contestants["torch" + suffix] = self._forward(network)
-        return contestants
+    def contestants(self, mode: str) -> dict[str, Contestant]:
+        """The pipeline and the bare network, "eager" or "compiled"."""
+        network = self._network()
+        if mode == "compiled":
+            network.compile()
+        suffix = "_compiled" if mode == "compiled" else ""
+        return {
+            "diffusers" + suffix: self._pipeline(network),
+            "torch" + suffix: self._forward(network),
+        }
 
-    def prediction(self, x: np.ndarray, t: int) -> np.ndarray:
-        """The bare network's output, f32[N, H, W, C]."""
+    def prediction(self) -> np.ndarray:
+        """The bare network's output for a batch of noise, f32[N, H, W, C]."""
+        x, t = probe(self.work)
         with torch.inference_mode():
             output = self._network()(self._pictures(x), t).sample
         return output.permute(0, 2, 3, 1).float().cpu().numpy()
 
     def _network(self) -> Any:
+        arguments = dict(self.work.config)
+        patch_size = arguments.pop("patch_size")
         with torch.device("meta"):
-            network = diffusers.UNet2DModel(**self.work.config)
+            network = diffusers.UNet2DModel(**arguments)
         network.load_state_dict(self.weights, assign=True)
         network.requires_grad_(False)
-        layout = torch.channels_last if self.device == "cuda" else torch.contiguous_format
-        return network.eval().to(memory_format=layout)
+        network = network.eval().to(memory_format=torch.channels_last)
+        return network if patch_size == 1 else Patched(network, patch_size)
 
     def _pipeline(self, network: Any) -> Contestant:
         work = self.work
@@ -96,7 +99,8 @@ class Peers:
         mask[..., : work.size // 2] = 1
 
         def run() -> None:
-            with warnings.catch_warnings(action="ignore"):  # of names it deprecates itself
+            # It warns of names that it deprecates itself.
+            with warnings.catch_warnings(action="ignore"), torch.inference_mode():
                 pipeline(
                     image,
                     mask,
@@ -127,7 +131,24 @@ class Peers:
         return torch.tensor(array).to(self.device, self.dtype)
 
     def _pictures(self, x: np.ndarray) -> Any:
-        return torch.tensor(x).permute(0, 3, 1, 2).contiguous().to(self.device, self.dtype)
+        pictures = torch.tensor(x).permute(0, 3, 1, 2).to(self.device, self.dtype)
+        return pictures.contiguous(memory_format=torch.channels_last)
+
+
+class Patched(torch.nn.Module):
+    """A network for which patches of pixels are pixels of more channels."""
+
+    def __init__(self, network: Any, patch_size: int):
+        super().__init__()
+        self.network, self.patch_size = network, patch_size
+        self.device, self.dtype = network.device, network.dtype
+
+    def forward(self, x: Any, t: Any) -> SimpleNamespace:
+        """As `UNet2DModel` is called."""
+        patches = torch.nn.functional.pixel_unshuffle(x, self.patch_size)
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        out = self.network(patches, t).sample
+        return SimpleNamespace(sample=torch.nn.functional.pixel_shuffle(out, self.patch_size))
 
 
 class Float32(torch.nn.Module):

@@ -36,9 +36,10 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `ms_per_call` (a batch) and `compile_seconds` by contestant; `overhead` of the trajectory
-        over the bare network, 0 = none; `times_as_fast` as each peer; `share_of_matrix_rate` of
-        the bare network; `paper_seconds_per_picture`, the paper's schedule extrapolated.
-        All but the last two are spreads (least, median, greatest) over the rounds.
+        over the bare network, 0 = none; `times_as_fast` as each peer; `fastest_peer` of each of
+        ours, by the median; `share_of_matrix_rate` of the bare network;
+        `paper_seconds_per_picture`, the paper's schedule extrapolated.
+        All but the last three are spreads (least, median, greatest) over the rounds.
     """
     seconds, calls = row["seconds"], row["calls"]
     per_call = {name: Spread.of([s / calls for s in rounds]) for name, rounds in seconds.items()}
@@ -58,6 +59,11 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
             for ours, peer in _PEERS.items()
             for kind in ("", "_compiled")
             if peer + kind in seconds
+        },
+        "fastest_peer": {
+            ours: min(there, key=lambda name: per_call[name].median)
+            for ours, peer in _PEERS.items()
+            if (there := [name for name in (peer, peer + "_compiled") if name in seconds])
         },
         "share_of_matrix_rate": row["flops"] * row["batch"] / per_call["forward"].median / best,
         "paper_seconds_per_picture": PAPER_CALLS * per_call["sampler"].median / row["batch"],
@@ -107,7 +113,8 @@ def _table(row: dict[str, Any], figures: dict[str, Any]) -> Iterator[str]:
 def _findings(row: dict[str, Any], figures: dict[str, Any]) -> Iterator[str]:
     for name, spread in figures["times_as_fast"].items():
         ours, peer = name.split(" / ")
-        yield f"{LABELS[ours]} is {_times(spread)} as fast as {LABELS[peer]}"
+        which = ", its fastest peer" if figures["fastest_peer"][ours] == peer else ""
+        yield f"{LABELS[ours]} is {_times(spread)} as fast as {LABELS[peer]}{which}"
     for name, spread in figures["overhead"].items():
         yield f"{LABELS[name]}, over the bare network: {_percent(spread)}"
     rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in row["matrix"].items())

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -18,13 +23,12 @@ from benchmarks.speed.machine import (
     available_memory,
     describe_machine,
     matrix_product,
-    peak_memory,
-    printed_by,
 )
 from benchmarks.speed.networks import flops_of, shapes_of, unet_config
-from benchmarks.speed.ours import Ours, Workload
+from benchmarks.speed.ours import Workload
 from benchmarks.speed.report import plot, summary, title, told
 from benchmarks.speed.rounds import Contestant, alternate, seconds_of
+from benchmarks.speed.workers import Worker, WorkerError
 from repaint_jax.files import replacing, workdir_errors
 
 # Of the largest value: TF32 on a GPU, and 16 bits through some sixty layers, agree no better.
@@ -36,49 +40,49 @@ class Request:
     """What is measured.
 
     Attributes:
-        network: "adm" or "ddpm".
+        networks: some of "adm", "ddpm" and "faces".
         sizes: sides of the pictures.
         batches: pictures at once.
         widths: channels a level; the published ones if None.
-        dtype: "float32" or "bfloat16".
+        dtypes: some of "float32" and "bfloat16".
         schedule: T, j and r of a round's trajectory.
         rounds: rounds of each, alternating.
         peers: some of "eager" and "compiled".
         max_seconds: rows that would take longer are skipped.
     """
 
-    network: str
+    networks: tuple[str, ...]
     sizes: tuple[int, ...]
     batches: tuple[int, ...]
     widths: tuple[int, ...] | None
-    dtype: str
+    dtypes: tuple[str, ...]
     schedule: tuple[int, int, int]
     rounds: int
     peers: tuple[str, ...]
     max_seconds: float
 
-    def workload(self, size: int, batch: int) -> Workload:
-        """A round at one size and batch.
+    def workload(self, network: str, size: int, batch: int, dtype: str) -> Workload:
+        """A round of one row.
 
         Raises:
             BenchmarkError: there is no such network.
         """
         try:
-            config = unet_config(self.network, size, self.widths)
+            config = unet_config(network, size, self.widths)
         except ValueError as error:
             raise BenchmarkError(error) from error
-        return Workload(config, size, batch, self.dtype, self.schedule)
+        return Workload(network, config, size, batch, dtype, self.schedule)
 
     def workloads(self) -> Iterator[Workload]:
-        """All rows, the quickest first."""
-        for size in sorted(self.sizes):
-            for batch in sorted(self.batches):
-                yield self.workload(size, batch)
+        """All rows, of each network the quickest first."""
+        for network, size in product(self.networks, sorted(self.sizes)):
+            for batch, dtype in product(sorted(self.batches), self.dtypes):
+                yield self.workload(network, size, batch, dtype)
 
     def key(self, work: Workload, versions: Mapping[str, Any]) -> dict[str, Any]:
         """What tells a row from another, as JSON has it; `versions` of the peers among it."""
-        key = {name: getattr(self, name) for name in ("network", "schedule", "rounds", "peers")}
-        key |= {"size": work.size, "batch": work.batch, "dtype": work.dtype}
+        key = {name: getattr(self, name) for name in ("schedule", "rounds", "peers")}
+        key |= {name: getattr(work, name) for name in ("network", "size", "batch", "dtype")}
         key |= {"widths": work.config["block_out_channels"], **versions}
         return json.loads(json.dumps(key))
 
@@ -91,8 +95,8 @@ def run_benchmark(
     Args:
         request: what to measure.
         workdir: the folder.
-        alone: the command of a process that runs "jax" or "torch" alone and prints its peak
-            memory, as `run_alone` does.
+        alone: the command of a process that serves "jax", "eager" or "compiled" alone, as
+            `serve_row` does.
 
     Raises:
         BenchmarkError: no such network, PyTorch is missing, or the networks do not agree.
@@ -104,14 +108,15 @@ def run_benchmark(
     print("; ".join(f"{name} {value}" for name, value in (machine | versions).items()))
     path = workdir / "benchmark.json"
     rows = kept_rows(path, machine)
-    rate = quick_rate(request.dtype)
-    print(f"matrix products at {rate / 1e9:.0f} GFLOP/s\n")
+    rates = {dtype: quick_rate(dtype) for dtype in request.dtypes}
+    for dtype, rate in rates.items():
+        print(f"matrix products in {dtype} at {rate / 1e9:.0f} GFLOP/s")
     for work in works:
         key = request.key(work, versions)
         found = next((row for row in rows if row["key"] == key), None)
         if found is None or "skipped" in found:
             rows = [row for row in rows if row["key"] != key]
-            rows.append(found := {"key": key, **measured(request, work, rate, alone)})
+            rows.append(found := {"key": key, **measured(request, work, rates[work.dtype], alone)})
             with workdir_errors(workdir):
                 write(workdir, machine, rows)
         else:
@@ -170,7 +175,7 @@ def measured(
     """A row: what was measured, or why it was skipped."""
     graph, shapes = shapes_of(work.config, work.dtype)
     row: dict[str, Any] = {
-        **{name: value for name, value in asdict(request).items() if name in ("network", "rounds")},
+        "network": work.network, "rounds": request.rounds,
         "size": work.size, "batch": work.batch, "dtype": work.dtype, "calls": work.calls,
         "weights": sum(shape.size for shape in jax.tree.leaves(shapes)),
         "flops": flops_of(graph, shapes, work.size),
@@ -179,14 +184,18 @@ def measured(
     if seconds > request.max_seconds:
         why = f"it would take about {seconds / 60:.0f} minutes; --max_seconds={seconds:.0f}"
         return {**row, "skipped": f"{why} measures it, or fewer --rounds or a shorter --schedule"}
-    ours = Ours(work)
-    needed = ours.memory * (2 if request.peers else 1)
-    if (free := available_memory()) is not None and needed > free:
-        why = f"it needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
-        return {**row, "skipped": why}
-    row |= timed(request, work, ours, title(row))
-    names = ("jax", "torch") if request.peers else ("jax",)
-    return {**row, "peak_memory": {name: printed_by(alone(name, work)) for name in names}}
+    with ExitStack() as stack:
+        workers = {"jax": stack.enter_context(closing(Worker(alone("jax", work))))}
+        needed = workers["jax"]("memory") * (1 + len(request.peers))
+        if (free := available_memory()) is not None and needed > free:
+            why = (
+                f"it needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+            )
+            return {**row, "skipped": why}
+        for mode in request.peers:
+            workers[mode] = stack.enter_context(closing(Worker(alone(mode, work))))
+        check_equal(workers, work.dtype)
+        return {**row, **timed(workers, request.rounds, title(row))}
 
 
 def expected_seconds(row: dict[str, Any], rate: float, contestants: int) -> float:
@@ -195,26 +204,24 @@ def expected_seconds(row: dict[str, Any], rate: float, contestants: int) -> floa
     return calls * row["batch"] * row["flops"] / (0.5 * rate)
 
 
-def timed(request: Request, work: Workload, ours: Ours, label: str) -> dict[str, Any]:
+def timed(workers: Mapping[str, Worker], rounds: int, label: str) -> dict[str, Any]:
     """The seconds of every round, after each contestant's first, which compiles."""
-    model = ours.random_model()
-    contestants = ours.contestants(model)
-    products = {"jax": matrix_product(work.dtype)}
-    if request.peers:
-        torch_peers = _torch_peers()
-        peers = torch_peers.Peers(work, model)
-        check_equal(work, ours, model, peers)
-        contestants |= peers.contestants(request.peers)
-        products["torch"] = torch_peers.torch_matrix_product(work.dtype)
-    turns = len(contestants) * (request.rounds + 1) + len(products) * request.rounds
+    contestants = {
+        name: partial(worker, name) for worker in workers.values() for name in worker("names")
+    }
+    products = {f"matrix {name}": partial(worker, "product") for name, worker in workers.items()}
+    turns = (len(contestants) + len(products)) * (rounds + 1)
     with tqdm(total=turns, desc=label, unit="turn") as bar:
         first, left_out = warmed_up(contestants, bar)
-        first["forward"] += ours.compile_seconds
-        turn = {name: contestants[name] for name in first}
-        turn |= {f"matrix {name}": product for name, (product, _) in products.items()}
+        first["forward"] += workers["jax"]("compile_seconds")
+        memory = {name: worker("peak_memory") for name, worker in workers.items()}
+        turn = {name: contestants[name] for name in first} | products
+        flops = {name: product() for name, product in products.items()}
         seconds: dict[str, list[float]] = {name: [] for name in turn}
-        quiet = Quiet()
-        for name, taken in alternate(turn, request.rounds):
+        quiet = Quiet(
+            lambda: time.process_time() + sum(w.processor_seconds for w in workers.values())
+        )
+        for name, taken in alternate(turn, rounds):
             seconds[name].append(taken)
             bar.update()
         others = quiet.others()
@@ -222,8 +229,9 @@ def timed(request: Request, work: Workload, ours: Ours, label: str) -> dict[str,
         "first_seconds": first,
         "seconds": {name: seconds[name] for name in first},
         "matrix": {
-            name: flops / min(seconds[f"matrix {name}"]) for name, (_, flops) in products.items()
+            name: flops[f"matrix {name}"] / min(seconds[f"matrix {name}"]) for name in workers
         },
+        "peak_memory": memory,
         "left_out": left_out,
         "cores_busy_elsewhere": others,
     }
@@ -237,37 +245,31 @@ def warmed_up(
     for name, contestant in contestants.items():
         try:
             first[name] = seconds_of(contestant)
-        except Exception as error:  # torch.compile needs a C++ compiler, and fails in many ways
+        except WorkerError as error:  # torch.compile needs a C++ compiler, and fails in many ways
             if not name.endswith("_compiled"):
                 raise
-            left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            left_out[name] = str(error)
         bar.update()
     return first, left_out
 
 
-def check_equal(work: Workload, ours: Ours, model: Any, peers: Any) -> None:
-    """Raises BenchmarkError unless the two networks predict the same."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((work.batch, work.size, work.size, 3), np.float32)
-    mine, theirs = ours.prediction(model, x, 321), peers.prediction(x, 321)
-    difference = float(np.abs(mine - theirs).max() / np.abs(theirs).max())
-    if not difference < _AGREEMENT[work.dtype]:
-        raise BenchmarkError(
-            f"the networks differ by {difference:.1e} of the largest value, so that their times "
-            f"cannot be compared; expected less than {_AGREEMENT[work.dtype]:.0e}"
-        )
-
-
-def run_alone(name: str, work: Workload) -> int | None:
-    """Runs one trajectory of "jax" or "torch" and tells the most memory this process held."""
-    ours = Ours(work)
-    model = ours.random_model()
-    if name == "jax":
-        ours.contestants(model)["sampler"]()
-        return peak_memory()
-    torch_peers = _torch_peers()
-    torch_peers.Peers(work, model).contestants(["eager"])["diffusers"]()
-    return torch_peers.peak_memory_of_torch() or peak_memory()
+def check_equal(workers: Mapping[str, Worker], dtype: str) -> None:
+    """Raises BenchmarkError unless all networks predict the same."""
+    with TemporaryDirectory() as folder:
+        outputs = {}
+        for name, worker in workers.items():
+            if name != "compiled":  # the same as eager, and minutes to compile once more
+                path = Path(folder, f"{name}.npy")
+                worker("predict", str(path))
+                outputs[name] = np.load(path)
+    for name, output in outputs.items():
+        difference = float(np.abs(outputs["jax"] - output).max() / np.abs(output).max())
+        if not difference < _AGREEMENT[dtype]:
+            raise BenchmarkError(
+                f"the networks of jax and {name} differ by {difference:.1e} of the largest value, "
+                "so that their times cannot be compared; expected less than "
+                f"{_AGREEMENT[dtype]:.0e}"
+            )
 
 
 def _torch_peers() -> Any:

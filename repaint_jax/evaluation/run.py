@@ -26,6 +26,7 @@ from repaint_jax.evaluation.building import (
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.files import append_line, sweep, workdir_errors, write_text
+from repaint_jax.inpainting.arithmetic import settle_dtype
 from repaint_jax.inpainting.building import build_pipeline
 from repaint_jax.inpainting.results import whole
 from repaint_jax.pictures.grids import masked_preview
@@ -68,11 +69,13 @@ def run_evaluation(
     """
     check_fields(config)
     check_set(chosen)
+    folder = Folder(workdir)
+    settings = folder.asked().get("settings")
+    config = settle_dtype(config, settings["model"]["dtype"] if settings else None)
     pipeline = build_pipeline(config)
     samplers = [named_sampler(config, pipeline, method) for method in chosen.methods]
     check_distinct([each.name for each in samplers], "--methods")
     tasks, skipped = build_inputs(config, chosen, pipeline)
-    folder = Folder(workdir)
     refuse_other_kinds(workdir, "evaluation")
     _save_settings(config, chosen, samplers, skipped, folder)
     _save_inputs(tasks, folder)

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from repaint_jax.config import as_json, check_fields, config_errors
 from repaint_jax.errors import ConfigError
+from repaint_jax.inpainting.arithmetic import begun_with, settle_dtype
 from repaint_jax.inpainting.building import build_pipeline, build_sampler
 from repaint_jax.inpainting.results import Results
 from repaint_jax.pictures import plots
@@ -46,6 +47,7 @@ def run_inpainting(
             says what to mend.
     """
     check_fields(config)
+    config = settle_dtype(config, begun_with(workdir / "unfinished" / "run.json"))
     pipeline = build_pipeline(config)
     sampler = build_sampler(config, pipeline)
     tasks = build_tasks(config, pipeline)

@@ -31,6 +31,17 @@ def one_device_a_core() -> None:
         jax.config.update("jax_num_cpu_devices", num_cores())
 
 
+def keep_roundings() -> None:
+    """Makes XLA round to bfloat16 wherever the network says so; before its first use.
+
+    It leaves a rounding out where it can, which depends on how many pictures there are; so would
+    what becomes of each. Does nothing where the user has decided (the flag in `XLA_FLAGS`).
+    """
+    flag, given = "xla_allow_excess_precision", os.environ.get("XLA_FLAGS", "")
+    if flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} --{flag}=false".strip()
+
+
 def platform_fault() -> str | None:
     """Why JAX does not start on the devices it was told to use, in one line; None if it does."""
     try:

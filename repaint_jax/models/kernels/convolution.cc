@@ -1,60 +1,22 @@
-// Convolution of NHWC pictures by oneDNN, on XLA's own threads, and its derivatives.
+// Convolution of NHWC pictures by oneDNN, on XLA's own threads, and its derivative by pictures.
 //
 // A picture is cut into bands of rows, each of which oneDNN convolves on one thread. The cut depends
 // on the shape of a picture alone, so that a picture's numbers do not depend on its batch.
 
-#include <array>
-#include <cstring>
 #include <map>
 #include <string>
 
-#include "dnnl.hpp"
-#include "parallel.h"
+#include "kernel_layout.h"
+#include "onednn.h"
 
 namespace ffi = xla::ffi;
 using dnnl::memory;
-using repaint::Dim;
-
-// Of the OpenMP that oneDNN brings; the compiler's own may be another.
-extern "C" int omp_get_max_threads();
-extern "C" void omp_set_num_threads(int);
+using namespace repaint;
 
 namespace {
 
 constexpr Dim kBandFlops = 80'000'000;  // 0.1 to 0.8 ms
 constexpr Dim kBandPixels = 32;  // each band reads the whole kernel, which is not to pay for less
-
-// oneDNN's threads would compete with XLA's, among which the bands are shared out.
-class OneThread {
- public:
-  OneThread() { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-
- private:
-  const int before_ = omp_get_max_threads();
-};
-
-const dnnl::engine& engine() {
-  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
-  return cpu;
-}
-
-dnnl::primitive_attr own_scratchpad() {
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  return attributes;
-}
-
-void* scratchpad(size_t bytes) {
-  thread_local repaint::Scratch scratch;
-  return scratch.of_size(bytes);
-}
-
-memory::data_type type_of(const ffi::AnyBuffer& buffer) {
-  return buffer.element_type() == ffi::BF16 ? memory::data_type::bf16 : memory::data_type::f32;
-}
-
-size_t size_of(memory::data_type type) { return type == memory::data_type::f32 ? 4 : 2; }
 
 struct Picture {
   Dim height, width, channels;
@@ -87,66 +49,6 @@ struct Geometry {
     while (flops > bands * kBandFlops / 2 && pixels >= 2 * bands * kBandPixels && bands < out.height)
       bands *= 2;
     return (out.height + bands - 1) / bands;
-  }
-};
-
-// How oneDNN wants a kernel: a grid of blocks [i_outer][o][i_inner], by strides over O, I, h, w.
-struct Layout {
-  std::array<Dim, 4> strides;
-  Dim i_outer = 1, o = 1, i_inner = 1;
-  auto operator<=>(const Layout&) const = default;
-
-  explicit Layout(const memory::desc& desc) {
-    const auto outer = desc.get_strides(), blocks = desc.get_inner_blks();
-    const auto axes = desc.get_inner_idxs();
-    std::copy_n(outer.begin(), 4, strides.begin());
-    size_t n = 0;
-    if (n < axes.size() && axes[n] == 1) i_outer = blocks[n++];
-    if (n < axes.size() && axes[n] == 0) o = blocks[n++];
-    if (n < axes.size() && axes[n] == 1) i_inner = blocks[n++];
-    if (n < axes.size()) throw std::runtime_error("a layout of kernels that is not known here");
-  }
-};
-
-// A kernel as JAX has it, HWIO, or turned round for the derivative by the picture: flipped in
-// height and width, and with in and out exchanged.
-template <typename T>
-struct Kernel {
-  const T* values;
-  Dim height, width, in, out;
-  bool turned;
-
-  Dim tap(Dim h, Dim w) const {
-    return turned ? (height - 1 - h) * width + width - 1 - w : h * width + w;
-  }
-  // Copies the blocks of channels o0, o0 + 1, ... at (h, w) into the layout; beyond: zeros.
-  void pack(const Layout& layout, Dim block, Dim h, Dim w, T* to) const {
-    const Dim o0 = block * layout.o, os = std::min(layout.o, out - o0);
-    const Dim step_in = turned ? 1 : out, step_out = turned ? in : 1;
-    const T* from = values + tap(h, w) * in * out + o0 * step_out;
-    to += block * layout.strides[0] + h * layout.strides[2] + w * layout.strides[3];
-    const Dim in_block = layout.i_outer * layout.i_inner;
-    for (Dim i = 0; i < (in + in_block - 1) / in_block * in_block; i += layout.i_inner) {
-      T* row = to + i / in_block * layout.strides[1] + i % in_block * layout.o;
-      const Dim is = std::clamp<Dim>(in - i, 0, layout.i_inner);
-      if (os < layout.o || is < layout.i_inner) std::fill_n(row, layout.o * layout.i_inner, T(0));
-      const T* source = from + i * step_in;
-      if (sizeof(T) == 2 && is == 2 && layout.i_inner == 2) {
-        typedef uint32_t __attribute__((may_alias, aligned(2))) Pair;
-        Pair* pairs = reinterpret_cast<Pair*>(row);
-        if (turned) {
-          for (Dim o = 0; o < os; ++o) pairs[o] = *reinterpret_cast<const Pair*>(source + o * in);
-        } else {
-          const T* next = source + out;
-          for (Dim o = 0; o < os; ++o)
-            pairs[o] = static_cast<uint32_t>(source[o]) | static_cast<uint32_t>(next[o]) << 16;
-        }
-      } else {
-        for (Dim o = 0; o < os; ++o)
-          for (Dim k = 0; k < is; ++k)
-            row[o * layout.i_inner + k] = source[o * step_out + k * step_in];
-      }
-    }
   }
 };
 
@@ -286,16 +188,6 @@ void convolve(ffi::ThreadPool& pool, const Geometry& whole, Dim batch, const T* 
   });
 }
 
-template <typename Work>
-ffi::Error told(Work work) {
-  try {
-    work();
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
-  }
-  return ffi::Error::Success();
-}
-
 // x [B, H, W, in], kernel HWIO, bias [out] -> y; with the kernel turned, in and out change places.
 ffi::Error forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel,
                    ffi::AnyBuffer bias, ffi::Result<ffi::AnyBuffer> y, int64_t stride,
@@ -311,70 +203,6 @@ ffi::Error forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel
   return told([&] { whole.type == memory::data_type::f32 ? run(float()) : run(uint16_t()); });
 }
 
-class Product {
- public:
-  // A^T B for A [pixels, in] and B [pixels, out].
-  Product(memory::data_type type, Dim pixels, Dim in, Dim out)
-      : Product(Desc(engine(), {{in, pixels}, type, memory::dims{1, in}},
-                     {{pixels, out}, type, memory::dims{out, 1}},
-                     {{in, out}, type, memory::dims{out, 1}}, own_scratchpad())) {}
-
-  void operator()(void* a, void* b, void* product) {
-    a_.set_data_handle(a);
-    b_.set_data_handle(b);
-    product_.set_data_handle(product);
-    scratchpad_.set_data_handle(scratchpad(scratchpad_.get_desc().get_size()));
-    dnnl::stream stream(engine());
-    primitive_.execute(stream, {{DNNL_ARG_SRC, a_},
-                                {DNNL_ARG_WEIGHTS, b_},
-                                {DNNL_ARG_DST, product_},
-                                {DNNL_ARG_SCRATCHPAD, scratchpad_}});
-    stream.wait();
-  }
-
- private:
-  using Desc = dnnl::matmul::primitive_desc;
-  explicit Product(const Desc& d)
-      : primitive_(d),
-        a_(d.src_desc(), engine(), nullptr),
-        b_(d.weights_desc(), engine(), nullptr),
-        product_(d.dst_desc(), engine(), nullptr),
-        scratchpad_(d.scratchpad_desc(), engine(), nullptr) {}
-
-  dnnl::matmul primitive_;
-  memory a_, b_, product_, scratchpad_;
-};
-
-// The derivative by the kernel of a convolution without padding and strides: a product of matrices
-// for each tap. x [B, H, W, in] and dy [B, H, W, out], with zeros in the last rows and columns that
-// the kernel does not reach, so that pictures and rows can follow each other as if they were one.
-ffi::Error by_kernel(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
-                     ffi::Result<ffi::AnyBuffer> dkernel) {
-  const auto in = x.dimensions(), k = dkernel->dimensions();
-  const Dim height = k[0], width = k[1], channels = k[2], out = k[3];
-  const Dim pixels = in[0] * in[1] * in[2] - (height - 1) * in[2] - (width - 1);
-  const auto type = type_of(x);
-  const size_t bytes = size_of(type);
-  auto at = [](const ffi::AnyBuffer& buffer, size_t byte) {
-    return static_cast<char*>(buffer.untyped_data()) + byte;
-  };
-  return told([&] {
-    repaint::in_parallel(pool, height * width, [=, product = *dkernel, columns = in[2]](Dim tap) {
-      const OneThread guard;
-      thread_local std::map<std::array<Dim, 4>, Product> made;
-      const std::array<Dim, 4> key = {static_cast<Dim>(type), pixels, channels, out};
-      auto found = made.find(key);
-      if (found == made.end()) {
-        if (made.size() > 256) made.clear();  // batches of ever other sizes
-        found = made.try_emplace(key, type, pixels, channels, out).first;
-      }
-      const Dim shift = tap / width * columns + tap % width;
-      found->second(at(x, shift * channels * bytes), at(dy, 0),
-                    at(product, tap * channels * out * bytes));
-    });
-  });
-}
-
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(RepaintConvolution, forward,
@@ -388,10 +216,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(RepaintConvolution, forward,
                                   .Attr<int64_t>("before")
                                   .Attr<int64_t>("after")
                                   .Attr<bool>("turned"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(RepaintKernelGradient, by_kernel,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());

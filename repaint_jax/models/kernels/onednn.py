@@ -33,8 +33,8 @@ _TARGETS = {
     NORMALIZATION: "RepaintNormalization",
     NORMALIZATION_GRADIENT: "RepaintNormalizationGradient",
 }
-_SOURCES = [Path(__file__).with_name(name) for name in ("convolution.cc", "normalization.cc")]
-_HEADERS = [Path(__file__).with_name("parallel.h")]
+_SOURCES = sorted(Path(__file__).parent.glob("*.cc"))
+_HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 _left_out = False
 _AVX512, _BFLOAT16 = 0x27, 0xE7  # of oneDNN's `dnnl_cpu_isa_t`: AVX-512, and its BF16 beside it
 
@@ -60,6 +60,18 @@ def convolves(dtype: DTypeLike) -> bool:
 def faster_in_bfloat16() -> bool:
     """Whether this process's CPU multiplies bfloat16 faster than float32, and oneDNN is here."""
     return available() and _instructions() & _BFLOAT16 == _BFLOAT16
+
+
+def best_dtype() -> tuple[str, str]:
+    """The dtype "auto" of networks, and why: bfloat16 on CPUs that are faster in it."""
+    backend = jax.default_backend()
+    if backend != "cpu":
+        return "float32", f"on a {backend} bfloat16 is yours to choose"
+    if faster_in_bfloat16():
+        return "bfloat16", "this CPU multiplies it faster"
+    if available():
+        return "float32", "this CPU has neither AVX-512 BF16 nor AMX"
+    return "float32", "convolutions run without oneDNN, see docs/performance.md"
 
 
 @cache
