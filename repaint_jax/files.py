@@ -37,6 +37,12 @@ def in_text(name: str | Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def beside(name: str) -> Path:
+    """The folder `name` beside the package in a clone, which is in the package when installed."""
+    package = Path(__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 @contextmanager
 def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it when all went well.

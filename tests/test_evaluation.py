@@ -538,7 +538,7 @@ def test_the_script_scores_a_folder_without_a_config(whole, tmp_path):
 def test_the_script_wants_a_configuration_to_sample(tmp_path):
     code, _, errors = script(f"--workdir={tmp_path}", "--data=x")
     assert (code, errors.strip()) == (
-        1, "error: which configuration? Give --config=configs/celeba.py or another file"
+        1, "error: which configuration? Give --config=celeba, another of its kind, or a file"
     )  # fmt: skip
 
 

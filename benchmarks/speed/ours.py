@@ -15,14 +15,15 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from benchmarks.speed.networks import predict, random_model, shapes_of
-from benchmarks.speed.rounds import Contestant
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
 from repaint_jax.pictures.masks import half
 from repaint_jax.runtime.batches import Batches, Task
 from repaint_jax.runtime.devices import mesh_for
 from repaint_jax.runtime.progress import CallBar
 from repaint_jax.sampler import Sampler
+
+from .networks import predict, random_model, shapes_of
+from .rounds import Contestant
 
 
 @dataclass(frozen=True)

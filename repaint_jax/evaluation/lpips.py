@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repaint_jax.pictures.images import to_float
+from repaint_jax.pixels import to_float
 
 _LARGEST_BATCH = 16
 _SMALLEST = 32  # pixels a side, below which AlexNet's last features are empty
