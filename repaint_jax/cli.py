@@ -72,13 +72,9 @@ def launch(
     )
     default = place.format("<config name>")
     flags.DEFINE_string("workdir", None, f"Folder for the results; default {default}.")
-    module = command.__module__
-    _show_in_help(
-        "config", "workdir", *(flag.name for flag in flags.FLAGS.get_flags_for_module(module))
-    )
-    about = sys.modules[module].__doc__ or ""
-    if sys.argv[0].endswith(".py"):  # a script of a clone
-        about = re.sub(r"^repaint-jax [\w-]+", f"python {sys.argv[0]}", about, flags=re.MULTILINE)
+    of_command = flags.FLAGS.get_flags_for_module(command.__module__)
+    _show_in_help("config", "workdir", *(flag.name for flag in of_command))
+    about = _about(command.__module__)
 
     def main(argv: Sequence[str]) -> None:
         del argv
@@ -180,6 +176,14 @@ def _show_in_help(*names: str) -> None:
     """Makes --help show flags as the script's own."""
     for name in names:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def _about(module: str) -> str:
+    """What --help begins with: the module's docstring, in whose examples is how it was started."""
+    text = sys.modules[module].__doc__ or ""
+    if not sys.argv[0].endswith(".py"):
+        return text
+    return re.sub(r"^repaint-jax [\w-]+", f"python {sys.argv[0]}", text, flags=re.MULTILINE)
 
 
 def _config_file() -> Path:

@@ -27,6 +27,7 @@ from repaint_jax.pictures.mask_files import load_mask
 from repaint_jax.pictures.masks import MASKS, make_mask
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.resizing import fit
+from repaint_jax.pixels import to_float, to_uint8
 from repaint_jax.schedules import SCHEDULES
 
 many = settings(max_examples=5 * settings().max_examples)  # where an example costs no time
