@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_networks import checkpoint
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +71,7 @@ def test_the_other_commands_run(command, tmp_path):
     if "inpaint.py" in command:
         quick += ["--config.num_samples=1"]
     if "celeba256_250000.pt" in command:  # a small file of the same make stands in for it
-        small = ROOT / "tests/golden/adm_tiny.pt"
+        small = checkpoint("adm_tiny")
         command = command.replace("celeba256_250000.pt", str(small))
         quick += ["--config.model.image_size=16", "--config.model.num_heads=4"]
     if "ddpm_celebahq256.py" in command:  # likewise
@@ -90,7 +91,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     assert names["pictures"].shape == (10, 16, 16, 3)
     assert np.all(np.asarray(names["pictures"])[:, names["known"]] == 0)
     monkeypatch.chdir(tmp_path)
-    small = str(ROOT / "tests/golden/adm_tiny.pt")
+    small = str(checkpoint("adm_tiny"))
     checkpoint = checkpoint.replace("celeba256_250000.pt", small)
     checkpoint = checkpoint.replace("num_head_channels=64", "num_heads=4")
     exec(checkpoint, {})
