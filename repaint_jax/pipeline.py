@@ -22,6 +22,7 @@ import numpy as np
 from repaint_jax.denoisers import Denoiser, Variance
 from repaint_jax.errors import ArgumentError
 from repaint_jax.methods import Method, RePaint
+from repaint_jax.photographs import PhotoProgress, Windows, stream_photo
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Batches, Progress, Sampled, Task
 from repaint_jax.sampler import Sampler
@@ -126,8 +127,7 @@ class Pipeline:
             FloatingPointError, MemoryError: see `Batches.run`.
         """
         task = Task("picture", *self._checked(image, known), 0)
-        if num_samples < 1:
-            raise ArgumentError("num_samples", f"at least 1, not {num_samples}")
+        _check_samples(num_samples)
         sampler = sampler or self.sampler()
         batches = self.batches(num_samples, key, snapshots=snapshots)
         done: list[Sampled] = []
@@ -142,12 +142,68 @@ class Pipeline:
         seconds = sum(part.seconds for part in done)
         yield replace(progress, jobs=jobs, x0=None, sampled=Sampled(jobs, pictures, [], seconds))
 
+    def inpaint_photo(
+        self, image: np.ndarray, known: np.ndarray, key: jax.Array | int = 0, **more: Any
+    ) -> np.ndarray:
+        """Fills the holes of a photograph of any size.
+
+        Takes the arguments of `stream_photo`; returns uint8[num_samples, H, W, C], of which every
+        pixel outside of the holes is that of `image`.
+        """
+        *_, last = self.stream_photo(image, known, key, **more)
+        return np.stack(last.pictures)
+
+    def stream_photo(
+        self,
+        image: np.ndarray,
+        known: np.ndarray,
+        key: jax.Array | int = 0,
+        *,
+        num_samples: int = 1,
+        sampler: Sampler | None = None,
+        window: Windows = "hole",
+        margin: float = 0.5,
+    ) -> Iterator[PhotoProgress]:
+        """`inpaint_photo`, to watch it. Closing the iterator cancels it within a segment.
+
+        A window round each hole is brought to the model's size, filled, and brought back; of it
+        only the hole's pixels are taken. One window comes after the other and sees what was filled.
+
+        Args:
+            image: uint8[H, W, C] of any height and width.
+            known: bool[H, W], True where the photograph is kept.
+            key: a JAX random key or a seed.
+            num_samples: in how many ways to fill the holes.
+            sampler: how, by default as `self.sampler()`.
+            window: round each "hole", or the "whole" photograph, mirrored at its border where its
+                aspect ratio is not the model's.
+            margin: what is seen round a hole, on each side, in units of its own longer side.
+
+        Yields:
+            How far it is and what is predicted so far; at the end with the `pictures`.
+
+        Raises:
+            ArgumentError: an argument does not fit.
+            FloatingPointError, MemoryError: see `Batches.run`.
+
+        Warns:
+            UserWarning: a window is more than twice the model's size, and will be soft.
+        """
+        _check_samples(num_samples)
+        return stream_photo(
+            self,
+            np.asarray(image),
+            np.asarray(known),
+            _as_key(key),
+            num_samples=num_samples,
+            sampler=sampler or self.sampler(),
+            window=window,
+            margin=margin,
+        )
+
     def batches(self, size: int, key: jax.Array | int, **more: Any) -> Batches:
         """The model on this process's devices, for `size` pictures at once."""
-        if isinstance(key, int | np.integer):
-            key = jax.random.key(key)
-        elif not isinstance(key, jax.Array):
-            raise ArgumentError("key", f"expected a seed or jax.random.key(0), not {key!r}")
+        key = _as_key(key)
         return Batches(self.model, size=size, key=key, fingerprint=self.fingerprint, **more)
 
     def _checked(self, image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,3 +222,17 @@ class Pipeline:
                 f"{known.dtype}{list(known.shape)}",
             )
         return image, known
+
+
+def _as_key(key: jax.Array | int) -> jax.Array:
+    """A random key, which a seed is made one."""
+    if isinstance(key, int | np.integer):
+        return jax.random.key(key)
+    if not isinstance(key, jax.Array):
+        raise ArgumentError("key", f"expected a seed or jax.random.key(0), not {key!r}")
+    return key
+
+
+def _check_samples(num_samples: int) -> None:
+    if num_samples < 1:
+        raise ArgumentError("num_samples", f"at least 1, not {num_samples}")

@@ -453,7 +453,8 @@ def script(*flags, devices=1, wait=True):
 def flags(config, faces, out):
     return (
         f"--config={ROOT / 'configs/celeba.py'}", f"--config.model.path={config.model.path}",
-        "--config.num_samples=2", "--config.batch_size=4", f"--data={faces}", f"--workdir={out}",
+        "--config.model.dtype=float32", "--config.num_samples=2", "--config.batch_size=4",
+        f"--data={faces}", f"--workdir={out}",
         "--masks=half,wide", "--schedules=4/2/1,4/2/2",
     )  # fmt: skip
 

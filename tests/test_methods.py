@@ -130,6 +130,12 @@ def test_other_numbers_compile_nothing_and_change_the_picture(method):
     assert np.abs(before - after).max() > 1e-4
 
 
+def test_no_two_methods_have_one_structure_or_one_would_run_the_others_program():
+    structures = [jax.tree.structure(method) for method in ALL]
+    for i, one in enumerate(structures):
+        assert [one == other for other in structures] == [i == j for j in range(len(structures))]
+
+
 def test_what_is_static_is_part_of_the_program():
     before = inpaint(KEYS[0], MODEL, IMAGE, KNOWN, method=Particles(), **WALK)
     with compilations() as compiled:

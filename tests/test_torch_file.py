@@ -244,3 +244,17 @@ def test_a_file_without_tensors_is_refused(tmp_path, content, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         read_torch_file(tmp_path / "absent.pt")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_is_no_state_dict_can_be_saved_as_the_error_says(tmp_path, old):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    path = tmp_path / "model.pt"
+    torch.save({"model": model, "epoch": 3}, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(CheckpointError, match=r"torch.save\(model.state_dict\(\), path\)"):
+        read_torch_file(path)
+    torch.save(model.state_dict(), path)  # to the letter
+    weights = read_torch_file(path)
+    assert {*weights} == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    np.testing.assert_array_equal(weights["0.weight"], model[0].weight.detach().numpy())

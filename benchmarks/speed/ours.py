@@ -17,10 +17,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
 from repaint_jax.pictures.masks import half
-from repaint_jax.runtime.batches import Batches, Task
+from repaint_jax.pipeline import Pipeline
+from repaint_jax.runtime.batches import Task
 from repaint_jax.runtime.devices import mesh_for
 from repaint_jax.runtime.progress import CallBar
-from repaint_jax.sampler import Sampler
 
 from .networks import predict, random_model, shapes_of
 from .rounds import Contestant
@@ -47,19 +47,14 @@ class Workload:
     schedule: tuple[int, int, int]
 
     @property
-    def plan(self) -> ResampleSchedule:
+    def resampling(self) -> ResampleSchedule:
         """The walk."""
         return ResampleSchedule.create(*self.schedule)
 
     @property
-    def noise(self) -> NoiseSchedule:
-        """The noise levels that it walks over."""
-        return NoiseSchedule.linear(1000).respace(self.schedule[0])
-
-    @property
     def calls(self) -> int:
         """Network calls a round."""
-        return self.plan.num_model_calls
+        return self.resampling.num_model_calls
 
 
 def probe(work: Workload) -> tuple[np.ndarray, int]:
@@ -118,17 +113,20 @@ class Ours:
         jobs = [
             (Task(str(i), picture, np.asarray(known), i), 0) for i, picture in enumerate(pictures)
         ]
-        walk: dict[str, Any] = {"noise": work.noise, "resampling": work.plan}
+        pipeline = Pipeline(model, NoiseSchedule.linear(1000), (work.size, work.size))
+        steps, jump_length, num_resamples = work.schedule
+        how = pipeline.sampler(
+            num_steps=steps, jump_length=jump_length, num_resamples=num_resamples
+        )
+        batches = pipeline.batches(work.batch, 0, snapshots=folder)
 
         def sampler() -> None:
-            inpaint_batch(keys, model, images, known, **walk).block_until_ready()
-
-        batches = Batches(model, size=work.batch, key=jax.random.key(0), snapshots=folder)
+            inpaint_batch(keys, model, images, known, **how.arguments).block_until_ready()
 
         def progress() -> None:
             bar = CallBar(work.calls, file=io.StringIO())
             bar.begin(work.calls)
-            for progress in batches.run(jobs, Sampler(work.noise, work.plan), film=True):
+            for progress in batches.run(jobs, how, film=True):
                 bar.follow(progress)
 
         def forward() -> None:

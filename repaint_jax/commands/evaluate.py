@@ -49,7 +49,7 @@ define_sampling_flags()
 
 
 def evaluate(config: ConfigDict, workdir: Path) -> None:
-    """Samples what is lacking and scores, or only scores."""
+    """Samples what is missing and scores, or only scores."""
     if _EVALUATE_ONLY.value:
         score(workdir)
         return

@@ -75,9 +75,9 @@ def run_inpainting(
                     if progress.sampled:
                         results.save_samples(progress.sampled, sampler.resampling)
     processes.wait_for_all()
-    lacking = len(jobs) - results.num_finished()
-    if lacking:
-        echo(f"{lacking} pictures are left to other processes; the last of them writes grid.png")
+    missing = len(jobs) - results.num_finished()
+    if missing:
+        echo(f"{missing} pictures are left to other processes; the last of them writes grid.png")
     elif processes.leads:
         results.finish(tasks, sampler, batches.compile_seconds)
 

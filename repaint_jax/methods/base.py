@@ -23,12 +23,13 @@ Where the walk goes up again, a step ends with the noise that leads from t - 1 t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import GetAttrKey
 
 from repaint_jax.denoisers import Denoiser, split_output
 from repaint_jax.resampling import ResampleSchedule
@@ -125,7 +126,22 @@ def static(*, default: Any) -> Any:
 def method(cls: Class) -> Class:
     """Makes a frozen dataclass and a pytree of a class."""
     frozen: Any = dataclass(frozen=True)(cls)
-    jax.tree_util.register_dataclass(frozen)
+    kinds = [each.name for each in fields(frozen) if each.metadata.get("static")]
+    numbers = [each.name for each in fields(frozen) if not each.metadata.get("static")]
+
+    def flatten(self: Any) -> tuple[Any, Any]:
+        children = [(GetAttrKey(name), getattr(self, name)) for name in numbers]
+        # With the class, which JAX 0.10's own `register_dataclass` does not compare: it takes two
+        # classes with as many fields for one structure, and may run the program of the other.
+        return children, (frozen, *(getattr(self, name) for name in kinds))
+
+    def unflatten(structure: Any, children: Any) -> Any:
+        made = object.__new__(frozen)
+        for name, value in zip([*kinds, *numbers], [*structure[1:], *children], strict=True):
+            object.__setattr__(made, name, value)
+        return made
+
+    jax.tree_util.register_pytree_with_keys(frozen, flatten, unflatten)
     return frozen
 
 

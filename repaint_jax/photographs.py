@@ -1,0 +1,121 @@
+"""Photographs of any size: a window round each hole is filled at the model's size and put back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import jax
+import numpy as np
+
+from repaint_jax.errors import ArgumentError
+from repaint_jax.pictures.windows import (
+    Window,
+    cut_out,
+    put_back,
+    window_of_all,
+    windows_round_holes,
+)
+from repaint_jax.runtime.batches import Task
+from repaint_jax.sampler import Sampler
+
+if TYPE_CHECKING:
+    from repaint_jax.pipeline import Pipeline
+
+Windows = Literal["hole", "whole"]
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoProgress:
+    """How far the filling of a photograph is.
+
+    Attributes:
+        calls: call equivalents done, over all windows.
+        total: of how many.
+        window: the part of the photograph that is being filled.
+        preview: what is predicted for it so far, uint8[h, w, C] at the model's size, for each
+            sample; empty before.
+        pictures: the filled photographs, uint8[H, W, C] each, at the end; empty before.
+    """
+
+    calls: float
+    total: float
+    window: Window
+    preview: list[np.ndarray]
+    pictures: list[np.ndarray]
+
+
+def stream_photo(
+    pipeline: Pipeline,
+    photo: np.ndarray,
+    known: np.ndarray,
+    key: jax.Array,
+    *,
+    num_samples: int,
+    sampler: Sampler,
+    window: Windows,
+    margin: float,
+) -> Iterator[PhotoProgress]:
+    """See `Pipeline.stream_photo`."""
+    _check(photo, known, pipeline.channels, window, margin)
+    if window == "whole":
+        windows = [window_of_all(known.shape, pipeline.shape)] if not known.all() else []
+    else:
+        windows = windows_round_holes(known, pipeline.shape, margin=margin)
+    _tell_softness(windows, pipeline.shape)
+    photos = [photo] * num_samples
+    unfilled = known.copy()
+    total = len(windows) * sampler.total_calls
+    for i, part in enumerate(windows):
+        batches = pipeline.batches(num_samples, jax.random.fold_in(key, i))
+        tasks = [Task("", *cut_out(each, unfilled, part, pipeline.shape), 0) for each in photos]
+        filled: list[np.ndarray] = []
+        done = i * sampler.total_calls
+        jobs = [(task, j) for j, task in enumerate(tasks)]
+        with closing(batches.run(jobs, sampler)) as walk:
+            for progress in walk:
+                filled += progress.pictures
+                share = progress.calls / progress.total  # of memory's parts, too
+                calls = done + share * sampler.total_calls
+                yield PhotoProgress(calls, total, part, progress.preview, [])
+        photos = [
+            put_back(each, unfilled, part, picture)
+            for each, picture in zip(photos, filled, strict=True)
+        ]
+        unfilled[part.inside] = True  # a later window sees it
+    last = windows[-1] if windows else window_of_all(known.shape, pipeline.shape)
+    yield PhotoProgress(total, total, last, [], photos)
+
+
+def _tell_softness(windows: list[Window], shape: tuple[int, int]) -> None:
+    """Warns where the model's pixels will be seen."""
+    factor = max((window.height / shape[0] for window in windows), default=0.0)
+    if factor > 2:
+        warnings.warn(
+            f"the model fills {shape[0]}x{shape[1]} pixels, which are enlarged {factor:.1f} times "
+            "for the largest hole and its margin: that will be soft; take a smaller margin, paint "
+            "smaller holes one by one, or a model of larger pictures",
+            stacklevel=3,
+        )
+
+
+def _check(photo: np.ndarray, known: np.ndarray, channels: int, window: str, margin: float) -> None:
+    """Raises ArgumentError for what is no photograph, mask or kind of window."""
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != channels:
+        raise ArgumentError(
+            "image",
+            f"expected uint8[H, W, {channels}]; got {photo.dtype}{list(photo.shape)}",
+        )
+    if known.dtype != bool or known.shape != photo.shape[:2]:
+        raise ArgumentError(
+            "known",
+            f"expected bool{list(photo.shape[:2])}, as the image, True where it is kept; got "
+            f"{known.dtype}{list(known.shape)}",
+        )
+    if window not in ("hole", "whole"):
+        raise ArgumentError("window", f"hole or whole, not {window!r}")
+    if not margin >= 0:
+        raise ArgumentError("margin", f"at least 0, not {margin}")
