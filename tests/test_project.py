@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,15 @@ def test_the_versions_of_the_checks_are_those_that_the_readme_names():
 
 def test_the_citation_is_of_this_version():
     assert yaml.safe_load(read("CITATION.cff"))["version"] == repaint_jax.__version__
+
+
+def test_the_guide_names_every_extra_and_every_command():
+    from repaint_jax.__main__ import COMMANDS
+
+    guide = read("docs/installing.md")
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    assert {name for name in extras if f"[{name}]" in guide} == {*extras} - {"dev"}
+    assert all(f"`{name}`" in guide for name in COMMANDS)
 
 
 def test_the_site_has_every_guide_and_every_public_name():
