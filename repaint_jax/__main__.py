@@ -4,42 +4,45 @@ repaint-jax COMMAND --help tells the flags of a command; repaint-jax inpaint --c
 to begin with. python -m repaint_jax is the same.
 """
 
+import ast
 import importlib
 import importlib.metadata
 import platform
 import sys
+from pathlib import Path
 
 from repaint_jax import __version__
 from repaint_jax.errors import MissingExtra
-
-COMMANDS = {
-    "inpaint": "fill the holes of pictures, as a configuration says",
-    "evaluate": "fill many pictures under several masks by several methods, and write a table",
-    "train": "make a diffusion model of your pictures",
-    "serve": "paint holes on your pictures in a browser, and watch them fill",
-    "benchmark": "time the sampler beside PyTorch's",
-    "plot-schedule": "draw the resample schedule of a configuration",
-}
 
 
 def main() -> None:
     """Runs the command that the first argument names."""
     name, *flags = sys.argv[1:] or ["--help"]
+    known = commands()
     if name in ("--help", "-h", "help"):
-        listed = "\n".join(f"  {name:14} {what}" for name, what in COMMANDS.items())
-        print(f"{__doc__}\n{listed}\n  --version      of this package and of what it stands on")
+        listed = "\n".join(f"  {name:14} {about}" for name, about in known.items())
+        print(f"{__doc__}\n{listed}\n  --version      Of this package and of what it stands on.")
         return
     if name == "--version":
         print(version())
         return
-    if name not in COMMANDS:
-        sys.exit(f"error: there is no command {name!r}; there are {', '.join(COMMANDS)}")
+    if name not in known:
+        sys.exit(f"error: there is no command {name!r}; there are {', '.join(known)}")
     sys.argv = [f"repaint-jax {name}", *flags]
     try:
         command = importlib.import_module(f"repaint_jax.commands.{name.replace('-', '_')}")
     except MissingExtra as error:
         sys.exit(f"error: {error}")
     command.main()
+
+
+def commands() -> dict[str, str]:
+    """The first line of what each says of itself; read, not imported, to need no extra."""
+    lines = {}
+    for file in sorted(Path(__file__).with_name("commands").glob("[!_]*.py")):
+        about = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        lines[file.stem.replace("_", "-")] = about.partition("\n")[0]
+    return lines
 
 
 def version() -> str:

@@ -24,11 +24,13 @@ def test_the_version_names_what_it_stands_on(tmp_path):
 
 def test_without_a_command_they_are_listed_and_a_wrong_one_is_named(tmp_path):
     listed = command(cwd=tmp_path).stdout
-    names = ["inpaint", "evaluate", "train", "serve", "benchmark", "plot-schedule", "--version"]
-    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ")] == names
+    lines = [line.split(maxsplit=1) for line in listed.splitlines() if line.startswith("  ")]
+    scripts = {path.stem.replace("_", "-") for path in (ROOT / "scripts").glob("*.py")}
+    assert {name for name, _ in lines} == {*scripts, "--version"} > {"inpaint", "plot-schedule"}
+    assert all(about.endswith(".") for _, about in lines)
     wrong = command("impaint", cwd=tmp_path)
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("error: there is no command 'impaint'; there are inpaint, ")
+    assert wrong.stderr.startswith("error: there is no command 'impaint'; there are benchmark, ")
 
 
 def test_a_bare_name_is_a_configuration_of_the_package_and_a_path_a_file(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import repaint_jax
+from repaint_jax.__main__ import commands
 
 ROOT = Path(__file__).parent.parent
 PINNED = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text(), re.M))
@@ -39,12 +40,10 @@ def test_the_citation_is_of_this_version():
 
 
 def test_the_guide_names_every_extra_and_every_command():
-    from repaint_jax.__main__ import COMMANDS
-
     guide = read("docs/installing.md")
     extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
     assert {name for name in extras if f"[{name}]" in guide} == {*extras} - {"dev"}
-    assert all(f"`{name}`" in guide for name in COMMANDS)
+    assert all(f"`{name}`" in guide for name in commands())
 
 
 def test_the_site_has_every_guide_and_every_public_name():
