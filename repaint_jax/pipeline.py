@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,11 +22,13 @@ import numpy as np
 from repaint_jax.denoisers import Denoiser, Variance
 from repaint_jax.errors import ArgumentError
 from repaint_jax.methods import Method, RePaint
-from repaint_jax.photographs import PhotoProgress, Windows, stream_photo
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Batches, Progress, Sampled, Task
 from repaint_jax.sampler import Sampler
 from repaint_jax.schedules import NoiseSchedule
+
+if TYPE_CHECKING:
+    from repaint_jax.photographs import PhotoProgress, Windows
 
 __all__ = ["Pipeline"]
 
@@ -189,6 +191,8 @@ class Pipeline:
         Warns:
             UserWarning: a window is more than twice the model's size, and will be soft.
         """
+        from repaint_jax.photographs import stream_photo  # which needs the extra pictures
+
         _check_samples(num_samples)
         return stream_photo(
             self,

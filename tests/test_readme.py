@@ -83,7 +83,7 @@ def test_the_other_commands_run(command, tmp_path):
 
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
-    loop, api, checkpoint, folder = blocks("python")
+    loop, api, file, folder = blocks("python")
     names = {}
     exec(loop, names)
     assert [picture.shape for picture in names["pictures"]] == 2 * [(64, 64, 3)]
@@ -92,9 +92,9 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     assert np.all(np.asarray(names["pictures"])[:, names["known"]] == 0)
     monkeypatch.chdir(tmp_path)
     small = str(checkpoint("adm_tiny"))
-    checkpoint = checkpoint.replace("celeba256_250000.pt", small)
-    checkpoint = checkpoint.replace("num_head_channels=64", "num_heads=4")
-    exec(checkpoint, {})
+    file = file.replace("celeba256_250000.pt", small)
+    file = file.replace("num_head_channels=64", "num_heads=4")
+    exec(file, {})
     assert (tmp_path / "celeba256.safetensors").is_file()
     exec(folder.replace("path/to/ddpm-cifar10-32", str(ROOT / "tests/golden/diffusers_tiny")), {})
 
