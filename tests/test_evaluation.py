@@ -459,6 +459,7 @@ def flags(config, faces, out):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_is_as_if_nothing_had_happened(config, faces, tmp_path, whole):
     out = tmp_path / "killed"
     process = script(*flags(config, faces, out), wait=False)

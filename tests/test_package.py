@@ -80,6 +80,7 @@ def test_the_wheel_says_whose_it_is_and_under_which_licences(wheel):
     assert "Apache License" in texts["licenses/LICENSE"]
 
 
+@pytest.mark.slow
 def test_it_works_in_another_folder_and_uninstalled_leaves_nothing(wheel, tmp_path):
     venv, work = tmp_path / "venv", tmp_path / "work"
     work.mkdir()

@@ -61,6 +61,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "repaint_jax.trajectory.inpaint" in (tmp_path / "reference/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cells = json.loads(read("notebooks/inpaint.ipynb"))["cells"]

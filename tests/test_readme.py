@@ -38,6 +38,7 @@ def run(command, cwd, *arguments):
     return done
 
 
+@pytest.mark.slow
 def test_the_main_command_draws_the_readmes_first_picture(tmp_path):
     first = commands()[0]
     assert first == "python scripts/inpaint.py --config=configs/celeba.py"
@@ -57,6 +58,7 @@ def test_the_main_command_draws_the_readmes_first_picture(tmp_path):
     assert json.loads((out / "metrics.json").read_text())["mean"]["psnr_known"] == "inf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands()[1:])
 def test_the_other_commands_run(command, tmp_path):
     with Image.open(ROOT / "docs/images/sample.png") as picture:
@@ -82,6 +84,7 @@ def test_the_other_commands_run(command, tmp_path):
     assert any((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_python_examples_run(tmp_path, monkeypatch):
     loop, api, file, folder = blocks("python")
     names = {}
