@@ -26,7 +26,7 @@ from benchmarks.speed.machine import (
 )
 from benchmarks.speed.networks import flops_of, shapes_of, unet_config
 from benchmarks.speed.ours import Workload
-from benchmarks.speed.report import plot, summary, title, told
+from benchmarks.speed.results import plot, summary, title, told
 from benchmarks.speed.rounds import Contestant, alternate, seconds_of
 from benchmarks.speed.workers import Worker, WorkerError
 from repaint_jax.files import replacing, workdir_errors
