@@ -154,10 +154,10 @@ def picture_shape(asked: Any, trained: tuple[int, int] | None, factor: int) -> t
     if max(shape) > LARGEST_SIDE:
         raise ArgumentError("image_size", f"at most {LARGEST_SIDE} pixels a side, not {max(shape)}")
     if (height, width) != (trained or (height, height)):
-        told = f"{trained[0]}x{trained[1]}" if trained else "squares, as most are"
+        training = f"{trained[0]}x{trained[1]}" if trained else "squares, as most are"
         warnings.warn(
             f"image_size: pictures of {height}x{width} (height x width), but the network was "
-            f"trained on {told}: expect it to repeat or misplace what it knows",
+            f"trained on {training}: expect it to repeat or misplace what it knows",
             stacklevel=2,
         )
     return height, width

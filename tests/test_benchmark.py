@@ -16,7 +16,7 @@ from benchmarks.speed import BenchmarkError, run
 from benchmarks.speed.machine import Quiet, matrix_product
 from benchmarks.speed.networks import flops_of, random_model, shapes_of, unet_config
 from benchmarks.speed.ours import Ours, Workload
-from benchmarks.speed.report import summary, told
+from benchmarks.speed.results import summary, told
 from benchmarks.speed.rounds import Spread, alternate, ratio
 from benchmarks.speed.run import Request, run_benchmark
 from benchmarks.speed.workers import Worker, WorkerError

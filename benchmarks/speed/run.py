@@ -28,7 +28,7 @@ from .machine import (
 )
 from .networks import flops_of, shapes_of, unet_config
 from .ours import Workload
-from .report import plot, summary, title, told
+from .results import plot, summary, title, told
 from .rounds import Contestant, alternate, seconds_of
 from .workers import Worker, WorkerError
 

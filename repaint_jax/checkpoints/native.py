@@ -143,11 +143,11 @@ def read_native(path: Path, *, dtype: DTypeLike) -> Checkpoint:
     return Checkpoint(load(path, dtype=dtype), **facts, fingerprint=fingerprint(path))
 
 
-def _noise(told: dict[str, Any]) -> NoiseSchedule | None:
+def _noise(settings: dict[str, Any]) -> NoiseSchedule | None:
     """The schedule, where the file tells all of it."""
-    if not {"kind", "num_train_steps"} <= told.keys():
+    if not {"kind", "num_train_steps"} <= settings.keys():
         return None
-    return described_schedule(**told)
+    return described_schedule(**settings)
 
 
 def _sides(size: int | list[int]) -> tuple[int, int]:

@@ -274,6 +274,6 @@ def cuda_capability() -> tuple[int, ...]:
 
     JAX asks cuDNN while it traces, so this must be known before the platform is.
     """
-    told = (getattr(device, "compute_capability", "") for device in jax.local_devices())
-    found = [text.split(".") for text in told if re.fullmatch(r"\d+\.\d+", text)]  # AMD's differ
+    said = (getattr(device, "compute_capability", "") for device in jax.local_devices())
+    found = [text.split(".") for text in said if re.fullmatch(r"\d+\.\d+", text)]  # AMD's differ
     return min((tuple(map(int, parts)) for parts in found), default=(0, 0))

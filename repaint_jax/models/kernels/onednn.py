@@ -91,10 +91,10 @@ def available() -> bool:
     except metadata.PackageNotFoundError:
         return False
     except (OSError, subprocess.CalledProcessError) as error:
-        told = getattr(error, "stderr", None) or str(error)
+        output = getattr(error, "stderr", None) or str(error)
         warnings.warn(
             "convolutions run without oneDNN, which needs g++ 10 or newer (or another compiler in "
-            f"CXX) and a writable cache folder: {told.strip().splitlines()[-1]}; "
+            f"CXX) and a writable cache folder: {output.strip().splitlines()[-1]}; "
             "REPAINT_JAX_ONEDNN=0 silences this",
             stacklevel=2,
         )
