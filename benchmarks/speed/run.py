@@ -29,7 +29,7 @@ from benchmarks.speed.ours import Workload
 from benchmarks.speed.results import plot, summary, title, told
 from benchmarks.speed.rounds import Contestant, alternate, seconds_of
 from benchmarks.speed.workers import Worker, WorkerError
-from repaint_jax.files import replacing, workdir_errors
+from repaint_jax.files import workdir_errors, write_text
 
 # Of the largest value: TF32 on a GPU, and 16 bits through some sixty layers, agree no better.
 _AGREEMENT = {"float32": 5e-3, "bfloat16": 5e-2}
@@ -154,8 +154,7 @@ def write(workdir: Path, machine: dict[str, Any], rows: Sequence[dict[str, Any]]
                          *map(told, rows)]),
     }  # fmt: skip
     for suffix, text in texts.items():
-        with replacing(workdir / f"benchmark.{suffix}") as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(workdir / f"benchmark.{suffix}", text + "\n")
     if done:
         plot(done, workdir / "benchmark.png")
 
