@@ -71,6 +71,14 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds; nothing if it is not there or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 @contextmanager
 def workdir_errors(workdir: Path) -> Iterator[None]:
     """Says of what cannot be written there that another folder would help."""

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from repaint_jax.files import replacing, workdir_errors
+from repaint_jax.files import workdir_errors, write_text
 
 from . import BenchmarkError
 from .machine import (
@@ -155,8 +155,7 @@ def write(workdir: Path, machine: dict[str, Any], rows: Sequence[dict[str, Any]]
                          *map(told, rows)]),
     }  # fmt: skip
     for suffix, text in texts.items():
-        with replacing(workdir / f"benchmark.{suffix}") as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(workdir / f"benchmark.{suffix}", text + "\n")
     if done:
         plot(done, workdir / "benchmark.png")
 

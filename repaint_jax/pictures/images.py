@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from repaint_jax.errors import ImageError
 from repaint_jax.files import in_text, replacing
-from repaint_jax.pictures.resizing import Shape, fit
+from repaint_jax.pictures.resizing import Shape, as_shape, fit
 
 PathLike = str | Path
 Source = str | Path | BinaryIO | np.ndarray | Image.Image
@@ -68,7 +68,7 @@ def as_array(picture: Image.Image, size: int | Shape | None, channels: int) -> n
     """uint8[H, W, channels], cropped and resized."""
     picture = picture.convert("L" if channels == 1 else "RGB")
     if size is not None:
-        picture = fit(picture, (size, size) if isinstance(size, int) else size)
+        picture = fit(picture, as_shape(size))
     return np.array(picture).reshape(picture.height, picture.width, channels)
 
 
