@@ -58,13 +58,10 @@ def main() -> None:
     parser.add_argument("--num_pictures", type=int, default=512)
     parser.add_argument("--num_levels", type=int, default=10, help="in the middles of equal parts")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--patch_size", type=int, default=1, help="of .pt files")
-    parser.add_argument("--image_size", type=int, help="of .pt files")
     args = parser.parse_args()
     columns = []
     for name in args.models:
-        untold = {"patch_size": args.patch_size, "image_size": args.image_size}
-        pipeline = load_pipeline(name, dtype="auto", **(untold if name.endswith(".pt") else {}))
+        pipeline = load_pipeline(name, dtype="auto")
         shape = (*pipeline.shape, pipeline.channels)
         pictures = load_data(args.pictures, shape, num_validation=args.num_pictures).validation
         steps = pipeline.noise.num_steps
