@@ -71,6 +71,13 @@ SAMPLING: Fields = {
         "num_heads": Field(None, int | None, "of a guided-diffusion .pt, which does not tell"),
         "num_head_channels": Field(64, int, "likewise, unless num_heads is given", 1),
         "use_new_attention_order": Field(False, bool, "likewise: True for OpenAI's 64x64 model"),
+        "prediction": Field(
+            None, str | None, "what it predicts, noise, x0 or v; by default as its file tells"
+        ),
+        "unit_range": Field(False, bool, "whether it was trained on pictures in [0, 1]"),
+        "sinusoidal_pos_emb_theta": Field(
+            10_000.0, float, "of a .pt of denoising-diffusion-pytorch, which does not tell", 1
+        ),
         "class_label": Field(None, int | None, "the class to draw"),
         "classifier_path": Field(
             None, str | None, "a classifier of noisy pictures that steers to the class"
@@ -233,6 +240,7 @@ _ARGUMENTS = {
     "path": "model.path",
     "image_size": "model.image_size",
     "dtype": "model.dtype",
+    "prediction": "model.prediction",
     "class_label": "model.class_label",
     "classifier": "model.classifier_path",
     "noise_kind": "noise.kind",

@@ -26,7 +26,7 @@ from jax.tree_util import Partial
 
 from repaint_jax.schedules import NoiseSchedule
 
-__all__ = ["Denoiser", "Variance", "noise_from_v", "noise_from_x0"]
+__all__ = ["Denoiser", "Variance", "noise_from_unit_range", "noise_from_v", "noise_from_x0"]
 
 Variance = Literal["fixed_small", "fixed_large"]
 
@@ -233,3 +233,31 @@ def levels(noise: NoiseSchedule) -> tuple[jax.Array, jax.Array]:
         )
     ac = noise.alphas_cumprod
     return jnp.asarray(np.sqrt(ac), jnp.float32), jnp.asarray(np.sqrt(1 - ac), jnp.float32)
+
+
+def noise_from_unit_range(model: Denoiser, noise: NoiseSchedule) -> tuple[Denoiser, NoiseSchedule]:
+    """A model of pictures in [0, 1], and its schedule, made into those of pictures in [-1, 1].
+
+    With x_0 = (y_0 + 1) / 2, `2 x_t - sqrt(ac) = sqrt(ac) y_0 + 2 sqrt(1 - ac) eps`, which is
+    r times a noisy y of the same noise at the level ac / r^2, r^2 = ac + 4 (1 - ac).
+
+    Args:
+        model: predicts the noise in pictures that are in [0, 1] when clean. A variance in channels
+            C to 2C belongs to levels that are no more, and is left out.
+        noise: the original (not respaced) schedule of the model's training.
+
+    Returns:
+        The model and the schedule for pictures in [-1, 1].
+    """
+    signal, _ = levels(noise)
+    squares = noise.alphas_cumprod + 4 * (1 - noise.alphas_cumprod)
+    scale = jnp.asarray(np.sqrt(squares), jnp.float32)
+    wider = NoiseSchedule.from_alphas_cumprod(noise.alphas_cumprod / squares)
+    return Partial(_noise_from_unit_range, model, signal, scale), wider
+
+
+def _noise_from_unit_range(
+    model: Denoiser, signal: jax.Array, scale: jax.Array, y: jax.Array, t: jax.Array
+) -> jax.Array:
+    x = (per_picture(scale[t]) * y + per_picture(signal[t])) / 2
+    return split_output(model(x, t), x)[0]

@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from repaint_jax.checkpoints import load, load_guided_diffusion_classifier, read_checkpoint
-from repaint_jax.checkpoints.checkpoint import Checkpoint
 from repaint_jax.checkpoints.diffusers_files import is_hub_name
-from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.denoisers import Denoiser, noise_from_unit_range, noise_predictor
 from repaint_jax.errors import ArgumentError
 from repaint_jax.files import expanded, fingerprint
 from repaint_jax.guidance import guided, with_label
-from repaint_jax.models import EncoderUNet, UNet, UNet2DModel
+from repaint_jax.models import EncoderUNet, LucidrainsUnet, UNet, UNet2DModel
 from repaint_jax.models.kernels.onednn import best_dtype
 from repaint_jax.models.layers import in_computing_dtype
 from repaint_jax.pipeline import Pipeline
@@ -35,6 +34,8 @@ def load_pipeline(
     image_size: Any = None,
     noise_kind: str | None = None,
     num_train_steps: int | None = None,
+    prediction: str | None = None,
+    unit_range: bool = False,
     class_label: int | None = None,
     classifier: str | Path | None = None,
     guidance_scale: float = 1.0,
@@ -42,6 +43,7 @@ def load_pipeline(
     num_head_channels: int = 64,
     use_new_attention_order: bool = False,
     patch_size: int = 1,
+    sinusoidal_pos_emb_theta: float = 10_000,
 ) -> Pipeline:
     """A pipeline of a trained model.
 
@@ -53,6 +55,8 @@ def load_pipeline(
         image_size: a side, or (height, width); by default that of the training.
         noise_kind: of the noise schedule of the training, where the file does not tell.
         num_train_steps: its steps, likewise.
+        prediction: "noise", "x0" or "v", what the network predicts, likewise.
+        unit_range: whether it was trained on pictures in [0, 1]; see `noise_from_unit_range`.
         class_label: the class to draw, of a model of classes or for the classifier.
         classifier: the file of a classifier of noisy pictures, which steers to the class.
         guidance_scale: how much it steers.
@@ -60,6 +64,7 @@ def load_pipeline(
         num_head_channels: channels of an attention head.
         use_new_attention_order: True for OpenAI's 64x64 model.
         patch_size: pixels of a picture, a side, that are one of the network's.
+        sinusoidal_pos_emb_theta: what files of denoising-diffusion-pytorch do not tell.
 
     Raises:
         ArgumentError: an argument does not fit the model, or is missing.
@@ -74,20 +79,24 @@ def load_pipeline(
         num_head_channels=num_head_channels,
         use_new_attention_order=use_new_attention_order,
         patch_size=patch_size,
+        sinusoidal_pos_emb_theta=sinusoidal_pos_emb_theta,
     )
     network = checkpoint.network
     channels = _channels(path, network)
     shape = picture_shape(image_size, checkpoint.image_size, network.downsampling)
     noise = trained_noise(checkpoint.noise, noise_kind, num_train_steps)
     check_end(noise)
+    predicted = trained_prediction(checkpoint.prediction, prediction)
     steering = (
         load_classifier(classifier, (*shape, channels), computing, num_head_channels)
         if classifier
         else None
     )
     model = settle_class(
-        in_computing_dtype(network), checkpoint, noise, class_label, steering, guidance_scale, path
+        in_computing_dtype(network), predicted, noise, class_label, steering, guidance_scale, path
     )
+    if unit_range:
+        model, noise = noise_from_unit_range(model, noise)
     return Pipeline(
         model,
         noise,
@@ -183,13 +192,28 @@ def trained_noise(
             f"the model was trained with {steps}, and no other schedule fits its weights; remove "
             f"{num_train_steps}",
         )
-    if kind is not None and not np.allclose(named_noise(kind, steps).betas, trained.betas):
+    # Files have betas in float32, some computed in it.
+    if kind is not None and not np.allclose(named_noise(kind, steps).betas, trained.betas, 1e-4):
         raise ArgumentError(
             "noise_kind",
             f"the model was trained with another schedule, and no other fits its weights; remove "
             f"{kind!r}",
         )
     return trained
+
+
+def trained_prediction(told: str | None, asked: str | None) -> str:
+    """What the network predicts, as its file tells or else as asked."""
+    if asked not in (None, "noise", "x0", "v"):
+        raise ArgumentError("prediction", f"noise, x0 or v, not {asked!r}")
+    if told and asked not in (None, told):
+        raise ArgumentError("prediction", f"the model predicts {told}; remove {asked!r}")
+    if predicted := told or asked:
+        return predicted
+    raise ArgumentError(
+        "prediction",
+        "the model's file does not tell what it predicts; set noise, x0 or v, as in its training",
+    )
 
 
 def named_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
@@ -204,7 +228,7 @@ def named_noise(kind: str, num_train_steps: int) -> NoiseSchedule:
 
 def settle_class(
     network: Any,
-    checkpoint: Checkpoint,
+    prediction: str,
     noise: NoiseSchedule,
     label: int | None,
     classifier: EncoderUNet | None,
@@ -215,7 +239,7 @@ def settle_class(
 
     Args:
         network: ready to compute.
-        checkpoint: what its file tells, as what it predicts.
+        prediction: what it predicts.
         noise: the schedule of the training.
         label: the class.
         classifier: steers to it by `scale`.
@@ -234,7 +258,7 @@ def settle_class(
                 f"{path} knows no classes; remove {label}, or let a classifier of noisy pictures "
                 "steer",
             )
-        return noise_predictor(network, checkpoint.prediction, noise)
+        return noise_predictor(network, prediction, noise)
     if len(known) == 2:
         raise ArgumentError(
             "classifier",
@@ -249,7 +273,7 @@ def settle_class(
             f"to; {'none is given' if label is None else f'not {label}'}",
         )
     model = network if counts[0] is None else with_label(network, label)
-    model = noise_predictor(model, checkpoint.prediction, noise)
+    model = noise_predictor(model, prediction, noise)
     return model if classifier is None else guided(model, classifier, label, scale, noise)
 
 
@@ -282,7 +306,7 @@ def load_classifier(
 
 def _channels(path: str | Path, network: Any) -> int:
     """Channels of the pictures that a network of pictures takes."""
-    if not isinstance(network, UNet | UNet2DModel):
+    if not isinstance(network, LucidrainsUnet | UNet | UNet2DModel):
         raise ArgumentError("path", f"{path} is a classifier, not a diffusion model")
     channels = network.config["in_channels"]
     if channels not in (1, 3):

@@ -97,6 +97,16 @@ class NoiseSchedule:
         return cls.from_betas(beta_start + (beta_end - beta_start) * curve)
 
     @classmethod
+    def sigmoid_cumprod(
+        cls, num_steps: int, start: float = -3, end: float = 3, max_beta: float = 0.999
+    ) -> NoiseSchedule:
+        """alphas_cumprod along a logistic curve over [start, end] (Jabri et al. 2023, Fig. 8)."""
+        u = np.linspace(start, end, _positive(num_steps) + 1)
+        curve = 1 / (1 + np.exp(-u))
+        ac = (curve[-1] - curve) / (curve[-1] - curve[0])
+        return cls.from_betas(np.minimum(1 - ac[1:] / ac[:-1], max_beta))
+
+    @classmethod
     def cosine(cls, num_steps: int, max_beta: float = 0.999) -> NoiseSchedule:
         """`ac(u) = cos^2(pi/2 (u + .008) / 1.008)` (Nichol & Dhariwal 2021, Eq. 17)."""
 
@@ -188,6 +198,7 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": NoiseSchedule.linear,
     "scaled_linear": NoiseSchedule.scaled_linear,
     "sigmoid": NoiseSchedule.sigmoid,
+    "sigmoid_cumprod": NoiseSchedule.sigmoid_cumprod,
     "cosine": NoiseSchedule.cosine,
 }
 

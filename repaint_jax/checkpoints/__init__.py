@@ -7,6 +7,7 @@ from repaint_jax.checkpoints.guided_diffusion import (
     load_guided_diffusion,
     load_guided_diffusion_classifier,
 )
+from repaint_jax.checkpoints.lucidrains import load_lucidrains, load_lucidrains_unet
 from repaint_jax.checkpoints.native import load, load_about, save
 from repaint_jax.checkpoints.parameters import CheckpointError
 from repaint_jax.checkpoints.tensor_files import extract
@@ -20,6 +21,8 @@ __all__ = [
     "load_diffusers",
     "load_guided_diffusion",
     "load_guided_diffusion_classifier",
+    "load_lucidrains",
+    "load_lucidrains_unet",
     "read_checkpoint",
     "save",
 ]

@@ -23,7 +23,7 @@ class Checkpoint:
     """
 
     network: Any
-    prediction: Prediction
+    prediction: Prediction | None
     noise: NoiseSchedule | None
     image_size: tuple[int, int] | None
     clip_denoised: bool | None

@@ -5,11 +5,12 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from repaint_jax.checkpoints import diffusers, guided_diffusion
+from repaint_jax.checkpoints import diffusers, guided_diffusion, lucidrains
 from repaint_jax.checkpoints.checkpoint import Checkpoint
 from repaint_jax.checkpoints.diffusers import read_diffusers
 from repaint_jax.checkpoints.diffusers_files import diffusers_folder, is_hub_name
 from repaint_jax.checkpoints.guided_diffusion import read_guided_diffusion
+from repaint_jax.checkpoints.lucidrains import read_lucidrains
 from repaint_jax.checkpoints.native import is_native, read_native
 from repaint_jax.checkpoints.parameters import CheckpointError
 from repaint_jax.checkpoints.tensor_files import open_tensors, prefixes
@@ -24,17 +25,19 @@ def read_checkpoint(
     num_head_channels: int = 64,
     use_new_attention_order: bool = False,
     patch_size: int = 1,
+    sinusoidal_pos_emb_theta: float = 10_000,
 ) -> Checkpoint:
     """Reads a network and what its file tells of the training.
 
     Args:
-        path_or_name: a file that `save` wrote; of guided-diffusion, `.pt` or `.safetensors`; a
-            folder of diffusers, or its name on the Hugging Face hub.
+        path_or_name: a file that `save` wrote; of guided-diffusion or denoising-diffusion-pytorch,
+            `.pt` or `.safetensors`; a folder of diffusers, or its name on the Hugging Face hub.
         dtype: in which the network computes; its parameters are float32.
         num_heads: of guided-diffusion's networks, as the next three: see `load_guided_diffusion`.
         num_head_channels: channels of an attention head.
         use_new_attention_order: True for OpenAI's 64x64 model.
         patch_size: pixels of a picture, a side, that are one of the network's.
+        sinusoidal_pos_emb_theta: of denoising-diffusion-pytorch's: see `load_lucidrains`.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or it lacks a file.
@@ -61,13 +64,17 @@ def read_checkpoint(
             use_new_attention_order=use_new_attention_order,
             patch_size=patch_size,
         )
+    if prefixes(tensors.shapes, lucidrains.ANCHOR):
+        return read_lucidrains(
+            path, tensors, dtype=dtype, sinusoidal_pos_emb_theta=sinusoidal_pos_emb_theta
+        )
     if prefixes(tensors.shapes, diffusers.ANCHOR):
         raise CheckpointError(
             f"{path}: weights of diffusers, without their config.json and scheduler_config.json; "
             "give the folder that has these, too, as save_pretrained writes it"
         )
     raise CheckpointError(
-        f"{path}: of no known network, which would be guided-diffusion's or diffusers' "
-        f"UNet2DModel; its tensors are {', '.join(list(tensors.shapes)[:4])}, ...: use it in "
+        f"{path}: of no known network, which would be guided-diffusion's, denoising-diffusion-"
+        f"pytorch's or diffusers' UNet2DModel; its tensors are {', '.join(list(tensors.shapes)[:4])}, ...: use it in "
         "Python, as docs/bring_your_own_model.md shows for PyTorch"
     )

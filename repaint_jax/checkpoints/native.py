@@ -35,10 +35,16 @@ from repaint_jax.files import fingerprint, replacing
 from repaint_jax.models.adm.classifier import EncoderUNet
 from repaint_jax.models.adm.unet import UNet
 from repaint_jax.models.diffusers.unet import UNet2DModel
+from repaint_jax.models.lucidrains.unet import LucidrainsUnet
 from repaint_jax.schedules import NoiseSchedule, described_schedule
 
 _VERSION = 1
-_ARCHITECTURES = {"UNet": UNet, "EncoderUNet": EncoderUNet, "UNet2DModel": UNet2DModel}
+_ARCHITECTURES = {
+    "UNet": UNet,
+    "EncoderUNet": EncoderUNet,
+    "UNet2DModel": UNet2DModel,
+    "LucidrainsUnet": LucidrainsUnet,
+}
 
 
 def save(path: str | Path, model: Any, *, dtype: DTypeLike | None = None, **about: Any) -> None:

@@ -81,7 +81,7 @@ def find_network(tensors: Tensors, anchor: str) -> tuple[Tensors, str]:
     """
     names = [_WRAPPERS.sub("", name) for name in tensors.shapes]
     prefix = _chosen(prefixes(names, anchor))
-    return _beginning_with(tensors, prefix), prefix
+    return beginning_with(tensors, prefix), prefix
 
 
 def extract(path: str | Path, new_path: str | Path, prefix: str) -> None:
@@ -90,7 +90,7 @@ def extract(path: str | Path, new_path: str | Path, prefix: str) -> None:
     Raises:
         FileNotFoundError, CheckpointError: as `open_tensors`; or no name begins so.
     """
-    inside = _beginning_with(open_tensors(Path(path)), prefix)
+    inside = beginning_with(open_tensors(Path(path)), prefix)
     if not inside.shapes:
         raise CheckpointError(f"{path}: no tensor's name begins with {prefix!r}")
     arrays = {name: np.ascontiguousarray(inside.read(name)) for name in inside.shapes}
@@ -98,7 +98,7 @@ def extract(path: str | Path, new_path: str | Path, prefix: str) -> None:
         save_file(arrays, temporary)
 
 
-def _beginning_with(tensors: Tensors, prefix: str) -> Tensors:
+def beginning_with(tensors: Tensors, prefix: str) -> Tensors:
     """Those tensors, without the prefix and the names of wrappers."""
     names = {_WRAPPERS.sub("", name): name for name in tensors.shapes}
     return tensors.renamed(

@@ -27,12 +27,15 @@ def build_pipeline(config: ConfigDict) -> Pipeline:
             image_size=model.image_size,
             noise_kind=config.noise.kind,
             num_train_steps=config.noise.num_train_steps,
+            prediction=model.prediction,
+            unit_range=model.unit_range,
             class_label=model.class_label,
             classifier=model.classifier_path,
             guidance_scale=model.guidance_scale,
             num_heads=model.num_heads,
             num_head_channels=model.num_head_channels,
             use_new_attention_order=model.use_new_attention_order,
+            sinusoidal_pos_emb_theta=model.sinusoidal_pos_emb_theta,
         )
 
 

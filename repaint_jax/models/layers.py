@@ -31,19 +31,23 @@ class Linear(nnx.Module):
         in_features: int,
         out_features: int,
         *,
+        bias: bool = True,
         zero: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        """`zero` starts the layer as the constant 0."""
+        """`zero` starts the layer as the constant 0; without `bias` it has none."""
         shape = (in_features, out_features)
-        self.kernel, self.bias = _kernel_and_bias(shape, zero, rngs)
+        self.kernel, drawn = _kernel_and_bias(shape, zero, rngs)
+        self.bias = drawn if bias else None
         self.dtype = jnp.dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """f[..., in_features] -> f[..., out_features]."""
         x, kernel = x.astype(self.dtype), self.kernel.astype(self.dtype)
         y = jnp.matmul(x, kernel, preferred_element_type=dtype_of_sums()).astype(self.dtype)
+        if self.bias is None:
+            return y
         return y + jnp.broadcast_to(self.bias.astype(self.dtype), y.shape)
 
 
@@ -106,7 +110,7 @@ def in_computing_dtype(model: Network) -> Network:
     for _, module in nnx.iter_modules(model):
         if isinstance(module, Linear | Conv):
             for parameter in (module.kernel, module.bias):
-                if parameter.dtype != module.dtype:
+                if parameter is not None and parameter.dtype != module.dtype:
                     parameter.set_value(parameter[...].astype(module.dtype))
     return model
 

@@ -1,0 +1,1 @@
+"""The network of denoising-diffusion-pytorch, lucidrains' package."""
