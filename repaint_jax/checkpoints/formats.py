@@ -75,6 +75,7 @@ def read_checkpoint(
         )
     raise CheckpointError(
         f"{path}: of no known network, which would be guided-diffusion's, denoising-diffusion-"
-        f"pytorch's or diffusers' UNet2DModel; its tensors are {', '.join(list(tensors.shapes)[:4])}, ...: use it in "
-        "Python, as docs/bring_your_own_model.md shows for PyTorch"
+        "pytorch's or diffusers' UNet2DModel; its tensors are "
+        f"{', '.join(list(tensors.shapes)[:4])}, ...: use it in Python, as "
+        "docs/bring_your_own_model.md shows for PyTorch"
     )

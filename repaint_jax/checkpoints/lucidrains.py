@@ -7,7 +7,6 @@ pictures, whether they were in [-1, 1] or, without `auto_normalize`, in [0, 1], 
 `sinusoidal_pos_emb_theta` that is not the default. A file of a `Unet` alone tells its architecture.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,9 +155,9 @@ def read_lucidrains(
 
 def _noise(diffusion: Tensors) -> NoiseSchedule | None:
     """The schedule of a `GaussianDiffusion`; ValueError if there is none such."""
-    return (
-        NoiseSchedule.from_betas(diffusion.read("betas")) if "betas" in diffusion.shapes else None
-    )
+    if "betas" not in diffusion.shapes:
+        return None
+    return NoiseSchedule.from_betas(diffusion.read("betas"))
 
 
 def _prediction(diffusion: Tensors, noise: NoiseSchedule | None) -> Prediction | None:
@@ -178,7 +177,6 @@ def _prediction(diffusion: Tensors, noise: NoiseSchedule | None) -> Prediction |
         "x0": weight,
         "v": weight * (snr + 1),
     }
-    # Neighbouring weights of schedules differ by more than float32's digits, of which few are lost.
     fitting = [
         prediction
         for prediction, ratio in clipped.items()
@@ -310,7 +308,7 @@ def _check_channels(taken: int, returned: int) -> None:
 
 def _sizes(shapes: Mapping[str, Shape], name: str) -> Shape:
     """The shape of a tensor that every such checkpoint has."""
-    axes = {ANCHOR: 4, "time_mlp.1.weight": 2}.get(name, 4)
+    axes = 2 if name == "time_mlp.1.weight" else 4
     shape = shapes.get(name, ())
     if len(shape) != axes or 0 in shape:
         raise CheckpointError(

@@ -59,6 +59,10 @@ class LucidrainsArchitecture:
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
         check_arguments(self, len(self.dim_mults), 2)
+        if self.fourier_features is None and (self.dim < 4 or self.dim % 2):
+            raise ValueError(
+                f"sinusoids of the time need an even dim of at least 4; got {self.dim}"
+            )
         for field in ("full_attn", "attn_heads", "attn_dim_head"):
             if len(getattr(self, field)) != len(self.dim_mults):
                 raise ValueError(
@@ -69,7 +73,7 @@ class LucidrainsArchitecture:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of the first convolution and after every level."""
-        return (self.init_dim, *(int(self.dim * mult) for mult in self.dim_mults))
+        return (self.init_dim, *(round(self.dim * mult) for mult in self.dim_mults))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON has them."""
