@@ -61,7 +61,7 @@ class LucidrainsArchitecture:
         check_arguments(self, len(self.dim_mults), 2)
         if self.fourier_features is None and (self.dim < 4 or self.dim % 2):
             raise ValueError(
-                f"sinusoids of the time need an even dim of at least 4; got {self.dim}"
+                f"the sinusoids of the time need an even dim, 4 or more; got {self.dim}"
             )
         for field in ("full_attn", "attn_heads", "attn_dim_head"):
             if len(getattr(self, field)) != len(self.dim_mults):

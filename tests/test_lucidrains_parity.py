@@ -1,0 +1,151 @@
+"""Side by side with denoising-diffusion-pytorch: structures, schedules, trajectories, a training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lucidrains_reference import lucidrains, predict, random_unet, torch
+from moves import repaint_step
+
+from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule
+from repaint_jax.checkpoints import load_lucidrains, load_lucidrains_unet, read_checkpoint
+from repaint_jax.methods.repaint import Draws
+
+TIMES = np.array([0, 1, 250, 999])
+SMALL = {"dim": 8, "dim_mults": (1, 2), "attn_heads": 2, "attn_dim_head": 4}
+STRUCTURES = {
+    "default": {"dim": 8},
+    "small": SMALL,
+    "flash": {**SMALL, "flash_attn": True, "full_attn": True},
+    "linear_at_the_bottom": {**SMALL, "full_attn": (True, False)},
+    "learned_variance": {**SMALL, "learned_variance": True},
+    "heads_by_level": {
+        **SMALL,
+        "dim_mults": (1, 3, 2),
+        "full_attn": (False, True, False),
+        "attn_heads": (1, 2, 3),
+        "attn_dim_head": (4, 6, 2),
+    },
+    "grey_of_another_first_width": {**SMALL, "channels": 1, "init_dim": 12, "dropout": 0.5},
+    "learned_sinusoids": {**SMALL, "learned_sinusoidal_cond": True, "learned_sinusoidal_dim": 6},
+    "random_fourier_features": {**SMALL, "random_fourier_features": True},
+    "one_level": {**SMALL, "dim_mults": (2,)},
+}
+
+forward = jax.jit(lambda model, x, t: model(x, t))
+
+
+def relative_error(out, expected):
+    return np.abs(np.asarray(out) - expected).max() / np.abs(expected).max()
+
+
+def pictures(seed, unet, side=16):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(len(TIMES), side, side, unet.channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_outputs_are_lucidrains(tmp_path, name):
+    unet = random_unet(**STRUCTURES[name])
+    torch.save(unet.state_dict(), tmp_path / "unet.pt")
+    x = pictures(1, unet)
+    expected = predict(unet, x, TIMES)
+    model = load_lucidrains_unet(tmp_path / "unet.pt")
+    assert expected.std() > 0.05
+    assert relative_error(forward(model, x, TIMES), expected) < 1e-4
+    # What the network is told matters: another timestep is another output.
+    assert relative_error(forward(model, x, TIMES + 9), expected) > 1e-3
+
+
+def test_the_slowest_wave_is_as_it_is_told(tmp_path):
+    unet = random_unet(**SMALL, sinusoidal_pos_emb_theta=50)
+    torch.save(unet.state_dict(), tmp_path / "unet.pt")
+    x = pictures(1, unet)
+    expected = predict(unet, x, TIMES)
+    told = load_lucidrains_unet(tmp_path / "unet.pt", sinusoidal_pos_emb_theta=50)
+    assert relative_error(forward(told, x, TIMES), expected) < 1e-4
+    untold = load_lucidrains_unet(tmp_path / "unet.pt")
+    assert relative_error(forward(untold, x, TIMES), expected) > 1e-2
+
+
+def diffusion_file(path, unet, **settings):
+    kind = lucidrains.GaussianDiffusion
+    if unet.out_dim == 2 * unet.channels:
+        kind = lucidrains.LearnedGaussianDiffusion
+    diffusion = kind(unet, image_size=8, **settings)
+    torch.save(diffusion.state_dict(), path)
+    return diffusion
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize("steps", [50, 1000])
+def test_noise_schedules_are_lucidrains(tmp_path, kind, steps):
+    path = tmp_path / "diffusion.pt"
+    unet = random_unet(**SMALL)
+    diffusion = diffusion_file(path, unet, beta_schedule=kind, timesteps=steps)
+    _, noise = load_lucidrains(path)
+    expected = diffusion.alphas_cumprod.double().numpy()
+    # One beta of 0.999 in float32 leaves an alpha of five digits.
+    np.testing.assert_allclose(noise.alphas_cumprod, expected, rtol=5e-5)
+    ours = {"sigmoid": NoiseSchedule.sigmoid_cumprod}.get(kind) or getattr(NoiseSchedule, kind)
+    np.testing.assert_allclose(noise.betas, ours(steps).betas, rtol=2e-5)
+
+
+@pytest.mark.parametrize("gamma", [None, 5, 0.5])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize("objective", ["pred_noise", "pred_x0", "pred_v"])
+def test_the_weights_of_the_loss_tell_the_objective(tmp_path, objective, kind, gamma):
+    path = tmp_path / "diffusion.pt"
+    snr = {} if gamma is None else {"min_snr_loss_weight": True, "min_snr_gamma": gamma}
+    diffusion_file(path, random_unet(**SMALL), objective=objective, beta_schedule=kind, **snr)
+    assert read_checkpoint(path).prediction == objective.removeprefix("pred_")
+
+
+def same_draws(monkeypatch, start, draws):
+    """What lucidrains' samplers draw: first x_T, then noise for each step."""
+    given = [torch.from_numpy(z).permute(2, 0, 1)[None] for z in (start, *draws)]
+    remaining = iter(given)
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: next(remaining))
+    monkeypatch.setattr(torch, "randn_like", lambda *_, **__: next(remaining))
+
+
+def our_trajectory(model, noise, start, draws, eta):
+    """Reverse steps alone: nothing is known."""
+    plan = ResampleSchedule.create(num_steps=len(draws), jump_length=1, num_resamples=1)
+    steps = RePaint(eta=eta).tabulate(noise, plan)
+    unused, nothing = jnp.full(start.shape, jnp.nan), jnp.zeros((*start.shape[:2], 1), bool)
+    advance = jax.jit(repaint_step, static_argnames="variance")
+    x = jnp.asarray(start)
+    for i, z in enumerate(draws):
+        step = jax.tree.map(lambda numbers, i=i: numbers[i], steps)
+        noises = Draws(jnp.asarray(z), jnp.zeros_like(x), jnp.zeros_like(x))
+        x = advance(model, x, unused, nothing, step, noises, variance="fixed_small")
+    return x
+
+
+@pytest.mark.filterwarnings("ignore:.*tqdm.*")
+@pytest.mark.parametrize("sampling", ["ddpm", "ddim", "ddim of eta 0.7"])
+@pytest.mark.parametrize("objective", ["pred_noise", "pred_x0", "pred_v", "learned variance"])
+def test_trajectories_without_a_picture_are_lucidrains(tmp_path, monkeypatch, objective, sampling):
+    learned = objective == "learned variance"
+    unet = random_unet(**SMALL, learned_variance=learned)
+    training = {"objective": "pred_noise" if learned else objective, "timesteps": 100}
+    eta = {"ddpm": 1.0, "ddim": 0.0}.get(sampling, 0.7)
+    count = 100 if sampling == "ddpm" else 8
+    diffusion = diffusion_file(
+        tmp_path / "model.pt",
+        unet,
+        **training,
+        sampling_timesteps=count,
+        ddim_sampling_eta=eta,
+    )
+    start, *draws = np.random.default_rng(3).normal(size=(count + 1, 8, 8, 3)).astype(np.float32)
+    same_draws(monkeypatch, start, draws)
+    expected = 2 * diffusion.sample(batch_size=1)[0].permute(1, 2, 0).numpy() - 1
+
+    model, noise = load_lucidrains(tmp_path / "model.pt")
+    if sampling != "ddpm":
+        noise = noise.respace(np.linspace(-1, 99, count + 1).astype(int)[1:].tolist())
+    out = our_trajectory(model, noise, start, draws, eta)
+    assert expected.std() > 0.1
+    assert relative_error(out, expected) < 1e-3
