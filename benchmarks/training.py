@@ -29,14 +29,15 @@ import torch
 from absl import app, flags
 from flax import nnx
 
-from benchmarks.speed.machine import peak_memory
-from benchmarks.speed.rounds import Spread, alternate, ratio
-from benchmarks.speed.workers import Worker, serve
 from repaint_jax import NoiseSchedule
 from repaint_jax.checkpoints import load_diffusers
 from repaint_jax.runtime.devices import keep_roundings, num_cores, one_device_a_core
 from repaint_jax.training.loss import Forward, noise_loss
 from repaint_jax.training.step import Optimizer, Settings, Trainer
+
+from .speed.machine import peak_memory
+from .speed.rounds import Spread, alternate, ratio
+from .speed.workers import Worker, serve
 
 _SIZE = flags.DEFINE_integer("size", 28, "Side of the pictures.")
 _CHANNELS = flags.DEFINE_integer("channels", 1, "Colours.")

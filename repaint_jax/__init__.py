@@ -11,6 +11,8 @@ from repaint_jax.sampler import Sampler
 from repaint_jax.schedules import NoiseSchedule
 from repaint_jax.trajectory import inpaint, inpaint_batch, trajectory
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from repaint_jax.loading import load_pipeline
     from repaint_jax.pipeline import Pipeline

@@ -23,10 +23,11 @@ from repaint_jax.errors import (
     ConfigError,
     DataError,
     ImageError,
+    MissingExtra,
     ProcessError,
     mend_of,
 )
-from repaint_jax.files import expanded
+from repaint_jax.files import beside, expanded
 from repaint_jax.runtime.compilation import keep_compiled
 from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.devices import keep_roundings, one_device_a_core, platform_fault
@@ -36,10 +37,12 @@ from repaint_jax.runtime.workdirs import held
 # Which flag is the Python argument that an error or a warning names.
 FLAGS = {"invert": "--config.invert_mask", "mask": "--config.mask", "workdir": "--workdir"}
 
+WHICH_CONFIG = "which configuration? Give --config=celeba, another of its kind, or a file"
+
 # What a user can mend. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
     ArgumentError, ConfigError, CheckpointError, DataError, ImageError, ProcessError, OSError,
-    MemoryError,
+    MemoryError, MissingExtra,
 )  # fmt: skip
 
 
@@ -63,12 +66,15 @@ def launch(
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Configuration file, such as configs/celeba.py. Any field can be overridden: "
-        "--config.mask=expand --config.resampling.num_resamples=10. The fields are listed above.",
+        "Configuration: the name of one that comes along, such as celeba, or a file. Any field can "
+        "be overridden: --config.mask=expand --config.resampling.num_resamples=10. The fields are "
+        "listed above.",
     )
     default = place.format("<config name>")
     flags.DEFINE_string("workdir", None, f"Folder for the results; default {default}.")
-    _show_in_help("config", "workdir")
+    of_command = flags.FLAGS.get_flags_for_module(command.__module__)
+    _show_in_help("config", "workdir", *(flag.name for flag in of_command))
+    about = _about(command.__module__)
 
     def main(argv: Sequence[str]) -> None:
         del argv
@@ -82,9 +88,7 @@ def launch(
             elif without_config and workdir:
                 without_config(Path(workdir))
             else:
-                raise ConfigError(
-                    "which configuration? Give --config=configs/celeba.py or another file"
-                )
+                raise ConfigError(WHICH_CONFIG)
         except USER_ERRORS as error:
             sys.exit(f"error: {_message(error)}{_flag(error, flags_of)}")
         except (AssertionError, RuntimeError):
@@ -96,7 +100,7 @@ def launch(
             sys.exit(130)
 
     warnings.formatwarning = lambda w, *_, **__: f"warning: {_message(w)}{_flag(w, flags_of)}\n"
-    app.run(main, flags_parser=partial(_parse, fields=fields))
+    app.run(main, flags_parser=partial(_parse, about=about, fields=fields))
 
 
 def _prepare() -> None:
@@ -174,26 +178,33 @@ def _show_in_help(*names: str) -> None:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
+def _about(module: str) -> str:
+    """What --help begins with: the module's docstring, in whose examples is how it was started."""
+    text = sys.modules[module].__doc__ or ""
+    if not sys.argv[0].endswith(".py"):
+        return text
+    return re.sub(r"^repaint-jax [\w-]+", f"python {sys.argv[0]}", text, flags=re.MULTILINE)
+
+
 def _config_file() -> Path:
     return Path(config_flags.get_config_filename(flags.FLAGS["config"]))
 
 
-def _parse(argv: Sequence[str], fields: Fields) -> list[str]:
+def _parse(argv: Sequence[str], about: str, fields: Fields) -> list[str]:
     """Parses flags; unlike absl it ends a misspelt config field or file in one line, too."""
     if any(flag in argv for flag in ("--help", "-h", "--helpfull", "--helpshort")):
-        script = sys.modules["__main__"]
         wrapped = (flags.text_wrap(line, None, "    ", "  ") for line in meanings(fields))
-        head = [script.__doc__ or "", "Fields of a configuration:"]
-        script.__doc__ = "\n".join([*head, *wrapped, ""])
+        text = "\n".join([about, "Fields of a configuration:", *wrapped, ""])
+        sys.modules["__main__"].__doc__ = text  # which absl shows
         with suppress(BrokenPipeError):  # the reader has seen enough
             app.parse_flags_with_usage(list(argv))  # prints and exits
         sys.exit()
     argv = list(argv)
     for i, flag in enumerate(argv):  # the file is read before anybody else could expand its name
         if name := re.match(r"(--?config=)(.*)", flag, re.DOTALL):
-            argv[i] = name[1] + str(expanded(name[2]))
+            argv[i] = name[1] + str(_named_config(name[2]))
         elif flag in ("--config", "-config") and i + 1 < len(argv):
-            argv[i + 1] = str(expanded(argv[i + 1]))
+            argv[i + 1] = str(_named_config(argv[i + 1]))
     try:
         rest = flags.FLAGS(argv)
         if flags.FLAGS.config is not None:  # an unreadable file shows itself on first use
@@ -205,6 +216,23 @@ def _parse(argv: Sequence[str], fields: Fields) -> list[str]:
     if len(rest) > 1:
         sys.exit(f"error: {rest[1]!r} is no flag; flags look like --config.mask=half")
     return rest
+
+
+def _named_config(name: str) -> Path:
+    """The file of a configuration that comes along, such as celeba or train/folder; or `name`."""
+    path, folder = expanded(name), beside("configs")
+    bare = re.fullmatch(r"\w+(/\w+)*", name)
+    if bare and (found := folder / f"{name}.py").is_file():
+        return found
+    if not bare or path.is_file():
+        return path
+    names = sorted(
+        file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.py")
+    )
+    sys.exit(
+        f"error: --config: there is no configuration {name!r}; give a file, or one of "
+        f"{', '.join(names)}"
+    )
 
 
 def _flag(fault: object, flags_of: Mapping[str, str]) -> str:

@@ -135,6 +135,11 @@ def join_output(eps: jax.Array, learned: jax.Array | None) -> jax.Array:
 def predict_x0(x: jax.Array, eps: jax.Array, at: Reverse, clip: bool) -> jax.Array:
     """x_0 from x_t and its noise (DDPM, Eq. 15), clipped to [-1, 1] if asked."""
     x0 = at.x_to_x0 * x - at.noise_to_x0 * eps
+    return clipped(x0, clip)
+
+
+def clipped(x0: jax.Array, clip: bool) -> jax.Array:
+    """A predicted clean picture, in [-1, 1] if it is to be clipped."""
     return jnp.clip(x0, -1, 1) if clip else x0
 
 

@@ -7,6 +7,7 @@ such as the command line, can say so beside.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TypeVar
 
 Fault = TypeVar("Fault", bound=BaseException)
@@ -42,6 +43,24 @@ class DataError(ValueError):
 
 class ProcessError(RuntimeError):
     """The processes of a run do not find each other, or one is gone."""
+
+
+class MissingExtra(ModuleNotFoundError):
+    """What was imported needs packages that come with an extra of this one."""
+
+
+def require(extra: str, *modules: str) -> None:
+    """Says which extra to install, where one of `modules` is not there.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise MissingExtra(
+                f"this needs {module}, which is not installed: pip install 'repaint-jax[{extra}]'",
+                name=module,
+            )
 
 
 def mended_by(mend: str, fault: Fault) -> Fault:

@@ -37,6 +37,12 @@ def in_text(name: str | Path) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def beside(name: str) -> Path:
+    """The folder `name` beside the package in a clone, which is in the package when installed."""
+    package = Path(__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 @contextmanager
 def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it when all went well.
@@ -63,6 +69,14 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes UTF-8, wherever the program runs, as `replacing` does; escapes what is no text."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of JSON holds; nothing if it is not there or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 @contextmanager

@@ -60,7 +60,10 @@ def stream_photo(
     margin: float,
 ) -> Iterator[PhotoProgress]:
     """See `Pipeline.stream_photo`."""
-    _check(photo, known, pipeline.channels, window, margin)
+    if window not in ("hole", "whole"):
+        raise ArgumentError("window", f"hole or whole, not {window!r}")
+    if not margin >= 0:
+        raise ArgumentError("margin", f"at least 0, not {margin}")
     if window == "whole":
         windows = [window_of_all(known.shape, pipeline.shape)] if not known.all() else []
     else:
@@ -100,22 +103,3 @@ def _tell_softness(windows: list[Window], shape: tuple[int, int]) -> None:
             "smaller holes one by one, or a model of larger pictures",
             stacklevel=3,
         )
-
-
-def _check(photo: np.ndarray, known: np.ndarray, channels: int, window: str, margin: float) -> None:
-    """Raises ArgumentError for what is no photograph, mask or kind of window."""
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != channels:
-        raise ArgumentError(
-            "image",
-            f"expected uint8[H, W, {channels}]; got {photo.dtype}{list(photo.shape)}",
-        )
-    if known.dtype != bool or known.shape != photo.shape[:2]:
-        raise ArgumentError(
-            "known",
-            f"expected bool{list(photo.shape[:2])}, as the image, True where it is kept; got "
-            f"{known.dtype}{list(known.shape)}",
-        )
-    if window not in ("hole", "whole"):
-        raise ArgumentError("window", f"hole or whole, not {window!r}")
-    if not margin >= 0:
-        raise ArgumentError("margin", f"at least 0, not {margin}")

@@ -1,11 +1,17 @@
 """A model with all that it takes to inpaint with it.
 
-pipeline = load_pipeline("celeba64")
-pictures = pipeline.inpaint(image, known, key=0, num_samples=10)
+One object,
 
-for progress in pipeline.stream(image, known, key=0):
-show(progress.preview, progress.calls / progress.total)
-pictures = progress.pictures
+    pipeline = load_pipeline("celeba64")
+    pictures = pipeline.inpaint(image, known, key=0, num_samples=10)
+
+and one loop,
+
+    for progress in pipeline.stream(image, known, key=0):
+        show(progress.preview, progress.calls / progress.total)
+    pictures = progress.pictures
+
+whose iterator can be closed at any moment.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,11 +28,13 @@ import numpy as np
 from repaint_jax.denoisers import Denoiser, Variance
 from repaint_jax.errors import ArgumentError
 from repaint_jax.methods import Method, RePaint
-from repaint_jax.photographs import PhotoProgress, Windows, stream_photo
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.batches import Batches, Progress, Sampled, Task
 from repaint_jax.sampler import Sampler
 from repaint_jax.schedules import NoiseSchedule
+
+if TYPE_CHECKING:
+    from repaint_jax.photographs import PhotoProgress, Windows
 
 __all__ = ["Pipeline"]
 
@@ -126,7 +134,7 @@ class Pipeline:
             ArgumentError: the picture or the mask are not such arrays.
             FloatingPointError, MemoryError: see `Batches.run`.
         """
-        task = Task("picture", *self._checked(image, known), 0)
+        task = Task("picture", *self._checked(image, known, self.shape), 0)
         _check_samples(num_samples)
         sampler = sampler or self.sampler()
         batches = self.batches(num_samples, key, snapshots=snapshots)
@@ -189,11 +197,12 @@ class Pipeline:
         Warns:
             UserWarning: a window is more than twice the model's size, and will be soft.
         """
+        from repaint_jax.photographs import stream_photo  # which needs the extra pictures
+
         _check_samples(num_samples)
         return stream_photo(
             self,
-            np.asarray(image),
-            np.asarray(known),
+            *self._checked(image, known, None),
             _as_key(key),
             num_samples=num_samples,
             sampler=sampler or self.sampler(),
@@ -206,19 +215,24 @@ class Pipeline:
         key = _as_key(key)
         return Batches(self.model, size=size, key=key, fingerprint=self.fingerprint, **more)
 
-    def _checked(self, image: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(
+        self, image: np.ndarray, known: np.ndarray, shape: tuple[int, int] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A picture and its mask, of the height and width `shape`, or of any."""
         image, known = np.asarray(image), np.asarray(known)
-        expected = (*self.shape, self.channels)
-        if image.dtype != np.uint8 or image.shape != expected:
+        fits = image.ndim == 3 and shape in (None, image.shape[:2])
+        if image.dtype != np.uint8 or not fits or image.shape[2] != self.channels:
+            sides = "H, W" if shape is None else f"{shape[0]}, {shape[1]}"
+            more = "" if shape is None else ", size=pipeline.shape"
             raise ArgumentError(
                 "image",
-                f"expected uint8{list(expected)}; got {image.dtype}{list(image.shape)}: "
-                "repaint_jax.pictures.images.load_image(file, size=pipeline.shape) makes one",
+                f"expected uint8[{sides}, {self.channels}]; got {image.dtype}{list(image.shape)}: "
+                f"repaint_jax.pictures.images.load_image(file{more}) makes one",
             )
-        if known.dtype != bool or known.shape != self.shape:
+        if known.dtype != bool or known.shape != image.shape[:2]:
             raise ArgumentError(
                 "known",
-                f"expected bool{list(self.shape)}, True where the picture is kept; got "
+                f"expected bool{list(image.shape[:2])}, True where the picture is kept; got "
                 f"{known.dtype}{list(known.shape)}",
             )
         return image, known

@@ -1,9 +1,9 @@
-"""Times this sampler beside PyTorch's: python -m benchmarks.speed, whose --help tells the flags."""
+"""repaint-jax benchmark, in a clone.
 
-import runpy
-import sys
-from pathlib import Path
+python scripts/benchmark.py --help
+"""
+
+from repaint_jax.commands.benchmark import main
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    runpy.run_module("benchmarks.speed", run_name="__main__", alter_sys=True)
+    main()

@@ -1,10 +1,9 @@
-"""Draws the resample schedule of a configuration, as Fig. 8 of the paper: schedule.png.
+"""repaint-jax plot-schedule, in a clone.
 
-python scripts/plot_schedule.py --config=configs/celeba.py
+python scripts/plot_schedule.py --help
 """
 
-from repaint_jax.cli import launch
-from repaint_jax.inpainting.run import run_schedule_plot
+from repaint_jax.commands.plot_schedule import main
 
 if __name__ == "__main__":
-    launch(run_schedule_plot)
+    main()

@@ -1,24 +1,9 @@
-"""Trains a diffusion model on your pictures as a configuration says; run again, it goes on.
+"""repaint-jax train, in a clone.
 
-python scripts/train.py --config=configs/train/folder.py --config.data=my_pictures
-python scripts/train.py --config=configs/train/fashion_mnist.py --config.data=fashion_mnist.npz
+python scripts/train.py --help
 """
 
-from pathlib import Path
-
-from ml_collections import ConfigDict
-
-from repaint_jax.cli import launch
-from repaint_jax.config import TRAINING
-from repaint_jax.runtime.workdirs import held
-from repaint_jax.training.run import run_training
-
-
-def train(config: ConfigDict, workdir: Path) -> None:
-    """Trains in a folder that nobody else writes to."""
-    with held(workdir):
-        run_training(config, workdir)
-
+from repaint_jax.commands.train import main
 
 if __name__ == "__main__":
-    launch(train, fields=TRAINING)
+    main()

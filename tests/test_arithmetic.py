@@ -75,6 +75,7 @@ def noise(batch=4):
     return jnp.asarray(np.random.default_rng(1).normal(size=(batch, 16, 16, 3)), jnp.float32)
 
 
+@pytest.mark.slow
 def test_a_networks_output_in_bfloat16_is_within_a_hundredth_of_that_in_float32():
     exact, half = (predicted(dtype, noise()) for dtype in (jnp.float32, jnp.bfloat16))
     error = float(jnp.linalg.norm(half - exact) / jnp.linalg.norm(exact))
@@ -111,6 +112,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_networks_output_does_not_depend_on_batch_and_devices():
     flag = "--xla_force_host_platform_device_count=2"
     completed = subprocess.run(

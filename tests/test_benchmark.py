@@ -177,6 +177,7 @@ def test_a_worker_answers_fails_in_a_line_and_ends():
     worker.close()
 
 
+@pytest.mark.slow
 def test_a_run_measures_everything_and_a_second_one_keeps_it(tmp_path, capsys):
     run_benchmark(request(), tmp_path, command)
     known = json.loads((tmp_path / "benchmark.json").read_text())
@@ -292,6 +293,7 @@ def test_the_network_of_the_faces_is_that_of_the_model_in_the_box():
     assert count == sum(p.size for p in jax.tree.leaves(nnx.state(boxed))) - variance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["adm", "faces"])
 def test_the_peers_are_the_same_network(tmp_path, network):
     pytest.importorskip("torch")

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from golden_networks import checkpoint
 from networks import SMALL, random_network
 from safetensors.numpy import save_file
 from torch_zip import dict_of, state_dict, write_state_dict, write_zip
@@ -32,13 +33,13 @@ def same_weights(one, other):
 
 
 @pytest.fixture(scope="module")
-def tensors(golden):
-    return dict(read_torch_file(golden / "adm_tiny.pt"))
+def tensors():
+    return dict(read_torch_file(checkpoint("adm_tiny")))
 
 
 @pytest.fixture(scope="module")
-def network(golden):
-    return load_guided_diffusion(golden / "adm_tiny.pt", **HEADS)
+def network():
+    return load_guided_diffusion(checkpoint("adm_tiny"), **HEADS)
 
 
 def test_a_native_file_tells_what_it_was_given(tmp_path):
@@ -171,8 +172,8 @@ def follow(error, path, *, new_path, chosen):
     exec(call.replace(f"{module}.", ""), scope)
 
 
-def test_a_classifier_is_found_in_a_training_too(tmp_path, golden):
-    path = golden / "classifier_tiny.pt"
+def test_a_classifier_is_found_in_a_training_too(tmp_path):
+    path = checkpoint("classifier_tiny")
     named = {f"module.{name}": tensor for name, tensor in read_torch_file(path).items()}
     again = write_state_dict(tmp_path / "classifier.pt", named)
     heads = {"num_head_channels": 32}

@@ -65,6 +65,7 @@ def start(code, tiny, folder):
     return run.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_start_compiles_what_is_lacking_or_was_cut_off_and_the_next_one_nothing(tiny, tmp_path):
     def counts():
         events = json.loads(start(COUNTED, tiny, tmp_path))
@@ -81,6 +82,7 @@ def test_a_start_compiles_what_is_lacking_or_was_cut_off_and_the_next_one_nothin
     assert counts() == (asked, asked, 0)
 
 
+@pytest.mark.slow
 def test_up_to_sampling_nothing_is_imported_that_is_not_used(tiny, tmp_path):
     loaded = {module.split(".")[0] for module in start(UP_TO_SAMPLING, tiny, tmp_path).split()}
     unused = {"matplotlib", "scipy", "orbax", "tensorstore", "grain", "tensorboardX", "torch"}

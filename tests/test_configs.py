@@ -149,6 +149,7 @@ def picture(folder):
         return np.array(opened)
 
 
+@pytest.mark.slow
 def test_the_imagenet_pair_runs_and_its_label_classifier_and_scale_matter(config, tmp_path):
     pictures = {}
     for name, changes in {

@@ -188,6 +188,7 @@ def test_the_user_can_forbid_onednn():
     assert run(AVAILABLE, REPAINT_JAX_ONEDNN="0") == ("False", "")
 
 
+@pytest.mark.slow
 @needs_onednn
 def test_onednn_is_compiled_once(tmp_path):
     assert run(AVAILABLE, XDG_CACHE_HOME=str(tmp_path))[0] == "True"

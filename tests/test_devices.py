@@ -92,6 +92,7 @@ np.save(sys.argv[2], pictures)
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_make_the_pictures_of_one(tiny, tmp_path):
     made = []
     for count in ("1", "8"):

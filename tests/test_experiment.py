@@ -12,6 +12,7 @@ import pytest
 from compilations import compilations
 from config_files import load_config
 from flax import nnx
+from golden_networks import checkpoint
 from PIL import Image
 
 from repaint_jax.checkpoints import CheckpointError, load, load_about, save
@@ -362,7 +363,7 @@ def test_bad_checkpoints_are_refused(config, tiny, tmp_path):
 
 
 def test_a_checkpoint_that_tells_no_schedule_or_size_asks_for_them(config, tmp_path):
-    path = ROOT / "tests" / "golden" / "adm_tiny.pt"
+    path = checkpoint("adm_tiny")
     change(config, model__path=str(path), model__num_heads=4)
     with pytest.raises(ConfigError, match=r"config.model.image_size: .* side of its training"):
         run_inpainting(config, tmp_path / "out")

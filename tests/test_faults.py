@@ -359,6 +359,7 @@ def test_a_read_only_folder_is_one_line_before_anything_is_sampled(config, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_under_a_memory_limit_a_batch_is_split_until_it_fits(config, tmp_path):
     # Attention over 64 x 64 tokens takes 64 MiB a picture, more than once.
     flags = ("--config.model.image_size=64", "--config.batch_size=32", "--config.num_samples=16")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from config_files import load_config
 from conftest import GOLDEN
+from golden_networks import checkpoint
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -293,11 +294,11 @@ def test_any_bytes_are_a_torch_file_or_named_in_an_error(folder, data):
 
 @functools.cache
 def golden_arrays(name):
-    return read_torch_file(GOLDEN / name)
+    return read_torch_file(checkpoint(name))
 
 
 @few
-@given(st.sampled_from(["adm_tiny.pt", "adm_plain_noshift.pt", "classifier_tiny.pt"]), st.data())
+@given(st.sampled_from(["adm_tiny", "adm_plain_noshift", "classifier_tiny"]), st.data())
 def test_any_names_and_shapes_are_a_network_or_refused(folder, name, data):
     arrays = dict(golden_arrays(name))
     for _ in range(data.draw(st.integers(1, 4))):

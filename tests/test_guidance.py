@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_networks import checkpoint
 from jax.tree_util import Partial
 from moves import reverse_distribution
 
@@ -141,7 +142,7 @@ def test_the_mean_moves_by_beta_over_root_alpha_times_the_gradient(t):
 
 def test_the_gradient_is_the_reference_implementations(golden):
     classifier = load_guided_diffusion_classifier(
-        golden / "classifier_tiny.pt", num_head_channels=32
+        checkpoint("classifier_tiny"), num_head_channels=32
     )
     reference = np.load(golden / "classifier_tiny.npz")
     x, t = jnp.asarray(reference["x"].transpose(0, 2, 3, 1)), jnp.asarray(reference["t"], jnp.int32)
@@ -209,12 +210,12 @@ def test_new_labels_scales_and_weights_do_not_recompile():
     assert len(traces) == once
 
 
-def test_networks_of_the_package_can_be_guided(golden):
+def test_networks_of_the_package_can_be_guided():
     network = load_guided_diffusion(
-        golden / "adm_classcond_newattn.pt", num_head_channels=16, use_new_attention_order=True
+        checkpoint("adm_classcond_newattn"), num_head_channels=16, use_new_attention_order=True
     )
     classifier = load_guided_diffusion_classifier(
-        golden / "classifier_tiny.pt", num_head_channels=32, dtype=jnp.bfloat16
+        checkpoint("classifier_tiny"), num_head_channels=32, dtype=jnp.bfloat16
     )
     keys = jax.random.split(jax.random.key(0), 2)
     rest = {"noise": TRAINED.respace(2), "resampling": ResampleSchedule.create(2, 2, 1)}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from golden_networks import checkpoint
 from torch_zip import write_state_dict
 
 from repaint_jax.checkpoints import (
@@ -46,7 +47,7 @@ def nhwc(pictures):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_outputs_are_the_reference_implementations(golden, name):
-    model = load_guided_diffusion(golden / f"{name}.pt", **HEADS[name])
+    model = load_guided_diffusion(checkpoint(name), **HEADS[name])
     reference = np.load(golden / f"{name}.npz")
     arguments = json.loads((golden / f"{name}.json").read_text())
     inferred = set(arguments) & set(model.config) - {"image_size", "num_heads", "num_head_channels"}
@@ -57,7 +58,7 @@ def test_outputs_are_the_reference_implementations(golden, name):
 
 
 def test_classifier_and_its_gradient_are_the_reference_implementations(golden):
-    path = golden / "classifier_tiny.pt"
+    path = checkpoint("classifier_tiny")
     model = load_guided_diffusion_classifier(path, num_head_channels=32)
     reference = np.load(golden / "classifier_tiny.npz")
     y = jnp.asarray(reference["y"], jnp.int32)
@@ -176,8 +177,8 @@ def test_a_classifier_that_does_not_tell_its_depth_asks_for_it():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_half_precision_files_load_as_float32(tmp_path, golden, dtype):
-    tensors = read_torch_file(golden / "classifier_tiny.pt")
+def test_half_precision_files_load_as_float32(tmp_path, dtype):
+    tensors = read_torch_file(checkpoint("classifier_tiny"))
     path = tmp_path / "half.pt"
     write_state_dict(path, {name: array.astype(dtype) for name, array in tensors.items()})
     model = load_guided_diffusion_classifier(path, num_head_channels=32, dtype=jnp.bfloat16)
@@ -188,8 +189,8 @@ def test_half_precision_files_load_as_float32(tmp_path, golden, dtype):
     np.testing.assert_array_equal(bias[...], expected)
 
 
-def test_all_that_does_not_fit_is_listed_at_once(tmp_path, golden):
-    tensors = read_torch_file(golden / "adm_tiny.pt")
+def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
+    tensors = read_torch_file(checkpoint("adm_tiny"))
     del tensors["out.0.bias"]
     tensors["time_embed.2.bias"] = np.zeros(5, np.float32)
     tensors |= {f"ema.{i}": np.zeros(1, np.float32) for i in range(10)}
@@ -203,17 +204,17 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path, golden):
     assert "of another shape: time_embed.2.bias is (5,), not (128,)" in message
 
 
-def test_heads_that_do_not_divide_are_asked_for(golden):
-    path = golden / "adm_plain_noshift.pt"
+def test_heads_that_do_not_divide_are_asked_for():
+    path = checkpoint("adm_plain_noshift")
     with pytest.raises(CheckpointError, match="48 channels a head; set num_heads or num_head_ch"):
         load_guided_diffusion(path, num_head_channels=48)
 
 
-def test_network_and_classifier_are_not_confused(golden):
+def test_network_and_classifier_are_not_confused():
     with pytest.raises(CheckpointError, match="with load_guided_diffusion_classifier"):
-        load_guided_diffusion(golden / "classifier_tiny.pt")
+        load_guided_diffusion(checkpoint("classifier_tiny"))
     with pytest.raises(CheckpointError, match=r"expected a tensor out\.2\.c_proj\.weight"):
-        load_guided_diffusion_classifier(golden / "adm_tiny.pt")
+        load_guided_diffusion_classifier(checkpoint("adm_tiny"))
 
 
 def test_another_programs_state_dict_is_refused(tmp_path):
@@ -222,8 +223,8 @@ def test_another_programs_state_dict_is_refused(tmp_path):
         load_guided_diffusion(path)
 
 
-def test_a_damaged_name_or_an_empty_tensor_is_refused_at_once(tmp_path, golden):
-    tensors = dict(read_torch_file(golden / "adm_tiny.pt"))
+def test_a_damaged_name_or_an_empty_tensor_is_refused_at_once(tmp_path):
+    tensors = dict(read_torch_file(checkpoint("adm_tiny")))
     bias = tensors.pop("input_blocks.1.0.in_layers.2.bias")
     far = {**tensors, "input_blocks.1000000000.0.in_layers.2.bias": bias}
     path = write_state_dict(tmp_path / "far.pt", far)

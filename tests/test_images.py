@@ -14,10 +14,9 @@ from repaint_jax.pictures.images import (
     image_shape,
     load_image,
     save_image,
-    to_float,
-    to_uint8,
 )
 from repaint_jax.pictures.mask_files import load_mask
+from repaint_jax.pixels import to_float, to_uint8
 
 # 32 high, 48 wide, in flat quarters so that JPEG leaves them nearly as they are.
 COLOURS = np.array([[[200, 30, 40], [20, 180, 60]], [[30, 40, 220], [250, 250, 250]]], np.uint8)

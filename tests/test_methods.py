@@ -28,7 +28,8 @@ WALK = {"noise": NOISE, "resampling": PLAN}
 KEYS = jax.random.split(jax.random.key(3), 3)
 IMAGE = jax.random.uniform(jax.random.key(1), SHAPE, minval=-1, maxval=1)
 KNOWN = jax.random.bernoulli(jax.random.key(2), 0.5, SHAPE[:2])
-ALL = [*TOYS, *(construct() for construct in METHODS.values())]
+OURS = [construct() for construct in METHODS.values()]
+ALL = [*(pytest.param(toy, marks=pytest.mark.slow) for toy in TOYS), *OURS]
 
 
 def by_name(method):
@@ -131,7 +132,7 @@ def test_other_numbers_compile_nothing_and_change_the_picture(method):
 
 
 def test_no_two_methods_have_one_structure_or_one_would_run_the_others_program():
-    structures = [jax.tree.structure(method) for method in ALL]
+    structures = [jax.tree.structure(method) for method in [*TOYS, *OURS]]
     for i, one in enumerate(structures):
         assert [one == other for other in structures] == [i == j for j in range(len(structures))]
 

@@ -163,6 +163,7 @@ def quick(tiny):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -201,6 +202,7 @@ def test_a_platform_that_is_not_there_is_one_line(tiny, tmp_path, platform):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_home_and_variables_expand_in_every_path_of_every_flag(tiny, tmp_path):
     home = tmp_path / "home"
     fill(home / "faces", ["a.png"])

@@ -118,6 +118,7 @@ def test_conjugate_gradients_end_at_the_exact_conditional_mean(name, t):
     np.testing.assert_allclose(ours, mean, atol=2e-3 * scale)
 
 
+@pytest.mark.slow
 def test_more_particles_come_nearer():
     few, many = (
         distance(MCGDiff(**EXACT, particles=k), 50, "pair", draws=3000)[0] for k in (2, 32)

@@ -22,11 +22,12 @@ from repaint_jax import NoiseSchedule, RePaint, ResampleSchedule, inpaint_batch,
 from repaint_jax.denoisers import Reverse
 from repaint_jax.methods import Level
 from repaint_jax.methods.repaint import Draws
-from repaint_jax.pictures.images import load_image, save_image, to_float, to_uint8
+from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.mask_files import load_mask
 from repaint_jax.pictures.masks import MASKS, make_mask
 from repaint_jax.pictures.metrics import psnr, ssim
 from repaint_jax.pictures.resizing import fit
+from repaint_jax.pixels import to_float, to_uint8
 from repaint_jax.schedules import SCHEDULES
 
 many = settings(max_examples=5 * settings().max_examples)  # where an example costs no time

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_networks import checkpoint
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,7 @@ def run(command, cwd, *arguments):
     return done
 
 
+@pytest.mark.slow
 def test_the_main_command_draws_the_readmes_first_picture(tmp_path):
     first = commands()[0]
     assert first == "python scripts/inpaint.py --config=configs/celeba.py"
@@ -56,6 +58,7 @@ def test_the_main_command_draws_the_readmes_first_picture(tmp_path):
     assert json.loads((out / "metrics.json").read_text())["mean"]["psnr_known"] == "inf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands()[1:])
 def test_the_other_commands_run(command, tmp_path):
     with Image.open(ROOT / "docs/images/sample.png") as picture:
@@ -70,7 +73,7 @@ def test_the_other_commands_run(command, tmp_path):
     if "inpaint.py" in command:
         quick += ["--config.num_samples=1"]
     if "celeba256_250000.pt" in command:  # a small file of the same make stands in for it
-        small = ROOT / "tests/golden/adm_tiny.pt"
+        small = checkpoint("adm_tiny")
         command = command.replace("celeba256_250000.pt", str(small))
         quick += ["--config.model.image_size=16", "--config.model.num_heads=4"]
     if "ddpm_celebahq256.py" in command:  # likewise
@@ -81,8 +84,9 @@ def test_the_other_commands_run(command, tmp_path):
     assert any((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_python_examples_run(tmp_path, monkeypatch):
-    loop, api, checkpoint, folder = blocks("python")
+    loop, api, file, folder = blocks("python")
     names = {}
     exec(loop, names)
     assert [picture.shape for picture in names["pictures"]] == 2 * [(64, 64, 3)]
@@ -90,10 +94,10 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     assert names["pictures"].shape == (10, 16, 16, 3)
     assert np.all(np.asarray(names["pictures"])[:, names["known"]] == 0)
     monkeypatch.chdir(tmp_path)
-    small = str(ROOT / "tests/golden/adm_tiny.pt")
-    checkpoint = checkpoint.replace("celeba256_250000.pt", small)
-    checkpoint = checkpoint.replace("num_head_channels=64", "num_heads=4")
-    exec(checkpoint, {})
+    small = str(checkpoint("adm_tiny"))
+    file = file.replace("celeba256_250000.pt", small)
+    file = file.replace("num_head_channels=64", "num_heads=4")
+    exec(file, {})
     assert (tmp_path / "celeba256.safetensors").is_file()
     exec(folder.replace("path/to/ddpm-cifar10-32", str(ROOT / "tests/golden/diffusers_tiny")), {})
 

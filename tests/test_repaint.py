@@ -50,6 +50,11 @@ CASES = oracle_cases(GOLDEN)
 IDS = [
     f"{name}-T{r['num_steps']}-j{r['jump_length']}-r{r['num_resamples']}" for name, _, r in CASES
 ]
+# Twenty thousand chains of 2410 calls take their time.
+SAMPLED = [
+    pytest.param(*case, marks=pytest.mark.slow if case[2]["model_calls"] > 1000 else ())
+    for case in CASES
+]
 
 
 @pytest.mark.parametrize(("name", "prior", "row"), CASES, ids=IDS)
@@ -63,7 +68,7 @@ def test_output_distribution_is_exactly_that_of_algorithm_1(name, prior, row):
     np.testing.assert_allclose(cov, row["cov"], atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "prior", "row"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "prior", "row"), SAMPLED, ids=IDS)
 def test_sampled_chains_have_the_oracles_moments(name, prior, row):
     n = 20_000
     noise, plan = setting(row)

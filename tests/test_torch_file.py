@@ -34,7 +34,7 @@ def test_every_dtype_and_shape_comes_back_bit_for_bit(tmp_path):
 
 
 def test_reads_what_torch_wrote_without_taking_memory(golden):
-    read = read_torch_file(golden / "adm_tiny.pt")
+    read = read_torch_file(golden / "torch_saved.pt")
     weight = read["input_blocks.0.0.weight"]
     assert weight.shape == (32, 3, 3, 3)
     assert isinstance(weight.base, np.memmap)
@@ -198,14 +198,14 @@ def test_attributes_of_a_state_dict_are_left_out(tmp_path):
 
 
 def test_truncated_and_damaged_files_are_told_apart_from_good_ones(tmp_path, golden):
-    whole = (golden / "adm_tiny.pt").read_bytes()
+    whole = (golden / "torch_saved.pt").read_bytes()
     path = tmp_path / "broken.pt"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"broken\.pt is truncated or damaged .* re-save"):
         read_torch_file(path)
     middle = len(whole) // 2
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    with pytest.raises(CheckpointError, match="checksum of adm_tiny/data/"):
+    with pytest.raises(CheckpointError, match="checksum of torch_saved/data/"):
         read_torch_file(path)
 
 

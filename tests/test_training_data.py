@@ -165,7 +165,7 @@ def test_a_picture_may_be_an_open_file():
 def test_without_grain_a_stream_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     train, _ = load_data(str(folder), SHAPE, num_validation=0, in_memory=False)
-    with pytest.raises(DataError, match=r"needs grain: pip install 'repaint-jax\[train\]'"):
+    with pytest.raises(DataError, match=r"needs grain: pip install 'repaint-jax\[training\]'"):
         train.batches(0, 1, 4)
 
 

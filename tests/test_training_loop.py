@@ -80,4 +80,4 @@ def test_without_tensorboard_the_training_goes_on(tmp_path, monkeypatch, capsys)
     watch.picture(0, "samples", np.zeros((8, 8, 3), np.uint8))
     watch.close()
     told = capsys.readouterr().err.splitlines()[0]
-    assert told == "no TensorBoard summaries: pip install 'repaint-jax[train]' to have them"
+    assert told == "no TensorBoard summaries: pip install 'repaint-jax[training]' to have them"

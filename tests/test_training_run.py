@@ -157,6 +157,7 @@ def command(config, workdir):
     return [sys.executable, SCRIPT, *arguments]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_equals_one_that_was_not(
     config, finished, cache, tmp_path
 ):

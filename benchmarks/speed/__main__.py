@@ -25,13 +25,14 @@ from tempfile import TemporaryDirectory
 
 from absl import app, flags, logging
 
-from benchmarks.speed import BenchmarkError
-from benchmarks.speed.ours import Workload
-from benchmarks.speed.run import Request, run_benchmark
-from benchmarks.speed.serving import serve_row
-from benchmarks.speed.workers import WorkerError
 from repaint_jax.files import expanded
 from repaint_jax.runtime.devices import keep_roundings, one_device_a_core
+
+from . import BenchmarkError
+from .ours import Workload
+from .run import Request, run_benchmark
+from .serving import serve_row
+from .workers import WorkerError
 
 _NETWORKS = flags.DEFINE_list(
     "network",
@@ -118,7 +119,7 @@ def alone(name: str, work: Workload) -> list[str]:
     """This command for one contestant of one row; of a flag given twice the last counts."""
     row = [f"--only={name}", f"--network={work.network}", f"--size={work.size}",
            f"--batches={work.batch}", f"--dtype={work.dtype}"]  # fmt: skip
-    return [sys.executable, "-m", "benchmarks.speed", *sys.argv[1:], *row]
+    return [sys.executable, "-m", str(__package__), *sys.argv[1:], *row]
 
 
 if __name__ == "__main__":

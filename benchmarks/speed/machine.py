@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import repaint_jax
-from benchmarks.speed.rounds import Contestant
 from repaint_jax.runtime.devices import num_cores
+
+from .rounds import Contestant
 
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # large enough for the full rate
 

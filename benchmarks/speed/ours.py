@@ -15,14 +15,15 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from benchmarks.speed.networks import predict, random_model, shapes_of
-from benchmarks.speed.rounds import Contestant
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
 from repaint_jax.pictures.masks import half
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
 from repaint_jax.runtime.devices import mesh_for
-from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.progress import Part, sampled_with_bar
+
+from .networks import predict, random_model, shapes_of
+from .rounds import Contestant
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,8 @@ class Ours:
             inpaint_batch(keys, model, images, known, **how.arguments).block_until_ready()
 
         def progress() -> None:
-            bar = CallBar(work.calls, file=io.StringIO())
-            bar.begin(work.calls)
-            for progress in batches.run(jobs, how, film=True):
-                bar.follow(progress)
+            for _ in sampled_with_bar(batches, [Part(jobs, how, film=True)], file=io.StringIO()):
+                pass
 
         def forward() -> None:
             x = images

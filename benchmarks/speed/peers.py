@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from flax import nnx
 
-from benchmarks.speed import BenchmarkError
-from benchmarks.speed.machine import MATRIX_SIDE
-from benchmarks.speed.ours import Workload, probe
-from benchmarks.speed.rounds import Contestant
 from repaint_jax.checkpoints.diffusers import checkpoint_name
 from repaint_jax.checkpoints.parameters import named_parameters, to_torch
 from repaint_jax.runtime.devices import num_cores
+
+from . import BenchmarkError
+from .machine import MATRIX_SIDE
+from .ours import Workload, probe
+from .rounds import Contestant
 
 
 def prepare_torch() -> dict[str, Any]:

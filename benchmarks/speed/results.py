@@ -8,9 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.speed.rounds import Spread, ratio
 from repaint_jax.files import replacing
 from repaint_jax.resampling import ResampleSchedule
+
+from .rounds import Spread, ratio
 
 LABELS = {
     "sampler": "this sampler",

@@ -17,19 +17,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.speed import BenchmarkError
-from benchmarks.speed.machine import (
+from repaint_jax.files import workdir_errors, write_text
+
+from . import BenchmarkError
+from .machine import (
     Quiet,
     available_memory,
     describe_machine,
     matrix_product,
 )
-from benchmarks.speed.networks import flops_of, shapes_of, unet_config
-from benchmarks.speed.ours import Workload
-from benchmarks.speed.results import plot, summary, title, told
-from benchmarks.speed.rounds import Contestant, alternate, seconds_of
-from benchmarks.speed.workers import Worker, WorkerError
-from repaint_jax.files import replacing, workdir_errors
+from .networks import flops_of, shapes_of, unet_config
+from .ours import Workload
+from .results import plot, summary, title, told
+from .rounds import Contestant, alternate, seconds_of
+from .workers import Worker, WorkerError
 
 # Of the largest value: TF32 on a GPU, and 16 bits through some sixty layers, agree no better.
 _AGREEMENT = {"float32": 5e-3, "bfloat16": 5e-2}
@@ -154,8 +155,7 @@ def write(workdir: Path, machine: dict[str, Any], rows: Sequence[dict[str, Any]]
                          *map(told, rows)]),
     }  # fmt: skip
     for suffix, text in texts.items():
-        with replacing(workdir / f"benchmark.{suffix}") as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(workdir / f"benchmark.{suffix}", text + "\n")
     if done:
         plot(done, workdir / "benchmark.png")
 
@@ -275,7 +275,7 @@ def check_equal(workers: Mapping[str, Worker], dtype: str) -> None:
 def _torch_peers() -> Any:
     """The peers' module, which needs PyTorch."""
     try:
-        from benchmarks.speed import peers
+        from . import peers
     except ImportError as error:
         raise BenchmarkError(
             f"{error.name} is not installed: pip install -r requirements-parity.txt, or leave the "

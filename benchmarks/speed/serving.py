@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.machine import matrix_product, peak_memory
-from benchmarks.speed.ours import Ours, Workload
-from benchmarks.speed.rounds import Contestant
-from benchmarks.speed.workers import serve
+from .machine import matrix_product, peak_memory
+from .ours import Ours, Workload
+from .rounds import Contestant
+from .workers import serve
 
 
 def serve_row(name: str, work: Workload, folder: Path) -> None:
@@ -30,7 +30,7 @@ def serve_row(name: str, work: Workload, folder: Path) -> None:
         predict: Callable[[], np.ndarray] = lambda: ours.prediction(model)  # noqa: E731
         product, memory = matrix_product, peak_memory
     else:
-        from benchmarks.speed import peers
+        from . import peers
 
         peers.prepare_torch()
         theirs = peers.Peers(work, model)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).parents[2]  # holds this package
+_ROOT = Path(__file__).parents[str(__package__).count(".") + 1]  # what it is imported from
 
 
 class WorkerError(RuntimeError):

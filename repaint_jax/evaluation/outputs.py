@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from repaint_jax.errors import ConfigError
-from repaint_jax.evaluation import lpips
 from repaint_jax.evaluation.folder import Folder
 from repaint_jax.evaluation.report import write_page
 from repaint_jax.evaluation.scores import as_lines, score_folder
@@ -72,6 +71,4 @@ def _notes(folder: Folder) -> list[str]:
     if asked.get("skipped"):
         listed = "; ".join(asked["skipped"])
         notes.append(f"{len(asked['skipped'])} pictures were skipped: {listed}")
-    if not lpips.available():
-        notes.append("LPIPS needs an extra: pip install 'repaint-jax[lpips]'.")
     return notes

@@ -35,7 +35,7 @@ from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
 from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.processes import ALONE, Processes
-from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.progress import Part, sampled_with_bar
 from repaint_jax.runtime.workdirs import refuse_other_kinds
 
 MEAN_PICTURE = "mean_picture"
@@ -206,24 +206,22 @@ def _sample(
         size, config.seed, snapshots=folder.snapshots, save_minutes=save_minutes
     )
     log = folder.log(processes.index)
-    calls = sum(part[0].by.sampler.total_calls for part in parts)
-    with config_errors("config.model"), CallBar(calls) as bar:
-        for part in parts:
-            sampler = part[0].by.sampler
-            bar.begin(sampler.total_calls)
-            asked = {(result.task, result.sample): result for result in part}
-            with closing(batches.run(list(asked), sampler)) as walk:
-                for progress in walk:
-                    bar.follow(progress)
-                    if progress.sampled is None:
-                        continue
-                    seconds = progress.sampled.seconds / len(progress.sampled.jobs)
-                    for job, picture in zip(
-                        progress.sampled.jobs, progress.sampled.pictures, strict=True
-                    ):
-                        # The line first: a picture that is there has its facts.
-                        append_line(log, _facts(asked[job], config.seed, seconds))
-                        save_image(asked[job].path, picture)
+    asked = {
+        (result.by.sampler, result.task, result.sample): result for part in parts for result in part
+    }
+    share = [
+        Part([(result.task, result.sample) for result in part], part[0].by.sampler)
+        for part in parts
+    ]
+    walk = sampled_with_bar(batches, share)
+    with config_errors("config.model"), closing(walk):
+        for part, sampled in walk:
+            seconds = sampled.seconds / len(sampled.jobs)
+            for job, picture in zip(sampled.jobs, sampled.pictures, strict=True):
+                result = asked[part.sampler, *job]
+                # The line first: a picture that is there has its facts.
+                append_line(log, _facts(result, config.seed, seconds))
+                save_image(result.path, picture)
 
 
 def _facts(result: Result, seed: int, seconds: float) -> dict[str, Any]:

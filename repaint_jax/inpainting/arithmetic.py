@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from repaint_jax.files import read_json
 from repaint_jax.models.kernels.onednn import best_dtype
 from repaint_jax.runtime.console import echo
 
@@ -33,6 +33,6 @@ def settle_dtype(config: ConfigDict, begun: str | None) -> ConfigDict:
 def begun_with(record: Path) -> str | None:
     """The dtype of an unfinished inpainting run, by its run.json; None where nothing tells."""
     try:
-        return json.loads(record.read_text(encoding="utf-8"))["config"]["model"]["dtype"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(record)["config"]["model"]["dtype"]
+    except (KeyError, TypeError):
         return None

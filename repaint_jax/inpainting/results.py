@@ -14,7 +14,7 @@ import numpy as np
 
 from repaint_jax.config import refuse_changes
 from repaint_jax.errors import ConfigError
-from repaint_jax.files import append_line, read_lines, sweep, workdir_errors, write_text
+from repaint_jax.files import append_line, read_json, read_lines, sweep, workdir_errors, write_text
 from repaint_jax.pictures.grids import masked_preview, overview
 from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.metrics import psnr, ssim
@@ -65,7 +65,7 @@ class Results:
     def _claim(self, run: dict[str, Any]) -> None:
         """Makes `unfinished` that of `run`, if it is not, and if nothing is lost by it."""
         record = self.unfinished / "run.json"
-        before = _read(record)
+        before = read_json(record)
         has_work = bool(before) and any(path != record for path in self.unfinished.iterdir())
         if before != run:
             if has_work:
@@ -81,9 +81,9 @@ class Results:
         if not (self.workdir / "config.json").is_file():
             return
         metrics = self.workdir / "metrics.json"
-        names = {row["picture"] for row in _read(metrics).get("pictures", [])}
+        names = {row["picture"] for row in read_json(metrics).get("pictures", [])}
         names |= {*before.get("pictures", []), *self._inputs_there()}
-        same = _read(self.workdir / "config.json") == run["config"]
+        same = read_json(self.workdir / "config.json") == run["config"]
         kept = {*run["pictures"]} if same else set()
         for name in names - kept:
             for folder in _INPUTS:
@@ -193,14 +193,6 @@ class Results:
 
     def _input_path(self, folder: str, name: str) -> Path:
         return self.workdir / folder / f"{name}.png"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a file of JSON holds; nothing if it is not there or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def summary(rows: Sequence[dict[str, Any]], batch_sizes: Sequence[int]) -> dict[str, Any]:

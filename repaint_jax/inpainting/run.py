@@ -20,7 +20,7 @@ from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
 from repaint_jax.runtime.console import echo
 from repaint_jax.runtime.processes import ALONE, Processes
-from repaint_jax.runtime.progress import CallBar
+from repaint_jax.runtime.progress import Part, sampled_with_bar
 
 
 def run_inpainting(
@@ -64,16 +64,11 @@ def run_inpainting(
     batches = pipeline.batches(
         size, config.seed, snapshots=results.unfinished, save_minutes=save_minutes
     )
-    share = processes.share(parts)
-    with config_errors("config.model"), CallBar(len(share) * sampler.total_calls) as bar:
-        for part in share:
-            bar.begin(sampler.total_calls)
-            walk = batches.run(part, sampler, film=part is parts[0], is_done=results.is_done)
-            with closing(walk):
-                for progress in walk:
-                    bar.follow(progress)
-                    if progress.sampled:
-                        results.save_samples(progress.sampled, sampler.resampling)
+    share = [Part(part, sampler, film=part is parts[0]) for part in processes.share(parts)]
+    walk = sampled_with_bar(batches, share, is_done=results.is_done)
+    with config_errors("config.model"), closing(walk):
+        for _, sampled in walk:
+            results.save_samples(sampled, sampler.resampling)
     processes.wait_for_all()
     missing = len(jobs) - results.num_finished()
     if missing:

@@ -4,7 +4,7 @@ A method is a frozen pytree (`@method` makes one of a class): its numbers are tr
 ones compile nothing anew; fields made by `static` are part of the program. It has
 
     tabulate(noise, resampling)                 the numbers of every step, on the host, in float64
-    init(key, observation)                      the state in which the walk begins
+    init(key, observation, at)                  the state in which the walk begins
     step(model, state, observation, at, key)    the state after one step, for one picture
     cost(resampling)                            what each step costs, in call equivalents
     clip_denoised                               whether predictions are clipped to [-1, 1]
@@ -13,7 +13,9 @@ The trajectory scans over `step` and knows nothing else of a method. It owns the
 end puts the known pixels down, whatever the method did with them.
 
 `Level` has the numbers that most methods need, and the moves that most are made of: `predict` or
-`predict_and_pull`, `toward` and `renoise`. The letters of a step from level t down to t - 1 are
+`predict_and_pull`, `toward` and `renoise`; methods that need no more numbers, and begin in noise,
+have `tabulate = tabulate_levels` and `init = begin_in_noise`. The letters of a step from level t
+down to t - 1 are
 
     x_t = a x_0 + s eps,    a = sqrt(ac_t),  s = sqrt(1 - ac_t);    a', s' those of t - 1.
 
@@ -31,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from repaint_jax.denoisers import Denoiser, split_output
+from repaint_jax.denoisers import Denoiser, clipped, split_output
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.schedules import MOST_LEFT, NoiseSchedule
 
@@ -180,7 +182,7 @@ class Level(NamedTuple):
         """x_0 and the noise in x as the model has it, f32[H, W, C] each; one network call."""
         eps, _ = split_output(model(x[None], jnp.asarray(self.time)[None]), x[None])
         x0 = (x - self.sigma * eps[0]) / self.signal
-        return (jnp.clip(x0, -1, 1) if clip else x0), eps[0]
+        return clipped(x0, clip), eps[0]
 
     def predict_and_pull(
         self, model: Denoiser, x: jax.Array
@@ -216,6 +218,10 @@ class Level(NamedTuple):
         lost = (self.sigma**2 - self.next_sigma**2) / self.next_signal**2  # 1 - (a / a')^2
         return jnp.asarray(eta, jnp.float32) * jnp.sqrt(lost) / self.sigma
 
+    def fresh(self, churn: jax.Array | float, eta: jax.Array | float | None) -> jax.Array:
+        """The share of fresh noise that a churn gives, or in its place an eta that is not None."""
+        return self.churned(churn) if eta is None else self.ancestral(eta)
+
     def toward(
         self, x0: jax.Array, eps: jax.Array, z: jax.Array, eta: jax.Array | float = 0.0
     ) -> jax.Array:
@@ -226,3 +232,13 @@ class Level(NamedTuple):
     def renoise(self, x: jax.Array, z: jax.Array) -> jax.Array:
         """From x_{t-1} up to the level where the walk goes on."""
         return self.jump_signal * x + self.jump_sigma * z
+
+
+def tabulate_levels(method: Any, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
+    """`tabulate` of a method whose numbers are its levels'."""
+    return Level.of(noise, resampling)
+
+
+def begin_in_noise(method: Any, key: jax.Array, observation: Observation, at: Level) -> State:
+    """`init` of such a method that begins in pure noise."""
+    return State.noise(key, observation, at)

@@ -17,9 +17,16 @@ import jax
 import numpy as np
 
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.methods.base import Level, Observation, State, method, static
+from repaint_jax.methods.base import (
+    Level,
+    Observation,
+    State,
+    begin_in_noise,
+    method,
+    static,
+    tabulate_levels,
+)
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["DDNM"]
 
@@ -36,13 +43,8 @@ class DDNM:
     clip_denoised: bool = static(default=True)
     eta: float = 0.85
 
-    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
-        """The numbers of each step."""
-        return Level.of(noise, resampling)
-
-    def init(self, key: jax.Array, observation: Observation, at: Level) -> State:
-        """Pure noise."""
-        return State.noise(key, observation, at)
+    tabulate = tabulate_levels
+    init = begin_in_noise
 
     def step(
         self, model: Denoiser, state: State, observation: Observation, at: Level, key: jax.Array

@@ -17,10 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repaint_jax.denoisers import Denoiser
-from repaint_jax.methods.base import Level, Observation, State, method, static
+from repaint_jax.denoisers import Denoiser, clipped
+from repaint_jax.methods.base import (
+    Level,
+    Observation,
+    State,
+    begin_in_noise,
+    method,
+    static,
+    tabulate_levels,
+)
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["Implicit"]
 
@@ -45,13 +52,8 @@ class Implicit:
         if self.calls not in (1, 2):
             raise ValueError(f"calls: 1 or 2, not {self.calls}")
 
-    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
-        """The numbers of each step."""
-        return Level.of(noise, resampling)
-
-    def init(self, key: jax.Array, observation: Observation, at: Level) -> State:
-        """Pure noise."""
-        return State.noise(key, observation, at)
+    tabulate = tabulate_levels
+    init = begin_in_noise
 
     def step(
         self, model: Denoiser, state: State, observation: Observation, at: Level, key: jax.Array
@@ -61,8 +63,8 @@ class Implicit:
         x0, eps = at.predict(model, state.x)
         if self.calls == 2:
             x0, eps = self.second(model, state.x, observation, at, (x0, eps))
-        x0 = jnp.clip(x0, -1, 1) if self.clip_denoised else x0
-        fresh = at.churned(self.churn) if self.eta is None else at.ancestral(self.eta)
+        x0 = clipped(x0, self.clip_denoised)
+        fresh = at.fresh(self.churn, self.eta)
         x = at.toward(observation.put_down(x0), eps, z, fresh)
         return State(at.renoise(x, z_jump), x0)
 

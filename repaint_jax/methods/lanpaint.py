@@ -18,9 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.methods.base import Level, Observation, State, method, static
+from repaint_jax.methods.base import (
+    Level,
+    Observation,
+    State,
+    begin_in_noise,
+    method,
+    static,
+    tabulate_levels,
+)
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["LanPaint"]
 
@@ -41,13 +48,8 @@ class LanPaint:
     strength: float = 8.0
     inner: int = static(default=4)
 
-    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
-        """The numbers of each step."""
-        return Level.of(noise, resampling)
-
-    def init(self, key: jax.Array, observation: Observation, at: Level) -> State:
-        """Pure noise."""
-        return State.noise(key, observation, at)
+    tabulate = tabulate_levels
+    init = begin_in_noise
 
     def step(
         self, model: Denoiser, state: State, observation: Observation, at: Level, key: jax.Array

@@ -20,9 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.methods.base import Level, Observation, State, method, static
+from repaint_jax.methods.base import (
+    Level,
+    Observation,
+    State,
+    method,
+    static,
+    tabulate_levels,
+)
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["MCGDiff"]
 
@@ -49,9 +55,7 @@ class MCGDiff:
     eta: float = 1.0
     particles: int = static(default=16)
 
-    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
-        """The numbers of each step."""
-        return Level.of(noise, resampling)
+    tabulate = tabulate_levels
 
     def init(self, key: jax.Array, observation: Observation, at: Level) -> Population:
         """Pure noise."""

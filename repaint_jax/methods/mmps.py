@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repaint_jax.denoisers import Denoiser
+from repaint_jax.denoisers import Denoiser, clipped
 from repaint_jax.methods.base import (
     GRADIENT_COST,
     PRODUCT_COST,
@@ -84,9 +84,9 @@ class MMPS:
         z, z_jump = jax.random.normal(key, (2, *state.x.shape))
         level = at.level
         x0 = observation.put_down(self.conditional_mean(model, state.x, observation, level))
-        x0 = jnp.clip(x0, -1, 1) if self.clip_denoised else x0
+        x0 = clipped(x0, self.clip_denoised)
         ahead = x0 + at.ahead * (x0 - state.x0) if self.second_order else x0
-        fresh = level.churned(self.churn) if self.eta is None else level.ancestral(self.eta)
+        fresh = level.fresh(self.churn, self.eta)
         x = level.toward(ahead, level.noise_in(state.x, ahead), z, fresh)
         return State(level.renoise(x, z_jump), x0)
 

@@ -13,10 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repaint_jax.denoisers import Denoiser
-from repaint_jax.methods.base import GRADIENT_COST, Level, Observation, State, method, static
+from repaint_jax.denoisers import Denoiser, clipped
+from repaint_jax.methods.base import (
+    GRADIENT_COST,
+    Level,
+    Observation,
+    State,
+    begin_in_noise,
+    method,
+    static,
+    tabulate_levels,
+)
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["PiGDM"]
 
@@ -33,13 +41,8 @@ class PiGDM:
     clip_denoised: bool = static(default=True)
     eta: float = 1.0
 
-    def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
-        """The numbers of each step."""
-        return Level.of(noise, resampling)
-
-    def init(self, key: jax.Array, observation: Observation, at: Level) -> State:
-        """Pure noise."""
-        return State.noise(key, observation, at)
+    tabulate = tabulate_levels
+    init = begin_in_noise
 
     def step(
         self, model: Denoiser, state: State, observation: Observation, at: Level, key: jax.Array
@@ -48,7 +51,7 @@ class PiGDM:
         z, z_jump = jax.random.normal(key, (2, *state.x.shape))
         x0, _, pull = at.predict_and_pull(model, state.x)
         guidance = pull(jnp.where(observation.known, observation.image - x0, 0))
-        x0 = jnp.clip(x0, -1, 1) if self.clip_denoised else x0
+        x0 = clipped(x0, self.clip_denoised)
         x = at.toward(x0, at.noise_in(state.x, x0), z, at.ancestral(self.eta))
         return State(at.renoise(x + at.signal * guidance, z_jump), x0)
 

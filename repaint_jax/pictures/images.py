@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from repaint_jax.errors import ImageError
 from repaint_jax.files import in_text, replacing
-from repaint_jax.pictures.resizing import Shape, fit
+from repaint_jax.pictures.resizing import Shape, as_shape, fit
 
 PathLike = str | Path
 Source = str | Path | BinaryIO | np.ndarray | Image.Image
@@ -68,28 +68,8 @@ def as_array(picture: Image.Image, size: int | Shape | None, channels: int) -> n
     """uint8[H, W, channels], cropped and resized."""
     picture = picture.convert("L" if channels == 1 else "RGB")
     if size is not None:
-        picture = fit(picture, (size, size) if isinstance(size, int) else size)
+        picture = fit(picture, as_shape(size))
     return np.array(picture).reshape(picture.height, picture.width, channels)
-
-
-def to_float(picture: np.ndarray) -> np.ndarray:
-    """uint8 in [0, 255] -> float32 in [-1, 1]."""
-    if picture.dtype != np.uint8:
-        raise ValueError(f"a picture's bytes must be uint8, got {picture.dtype}")
-    return picture.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """Float in [-1, 1] -> uint8, rounded and clipped; the exact inverse of `to_float`.
-
-    Raises:
-        ValueError: for NaN or infinity.
-    """
-    picture = np.asarray(picture, np.float32)
-    bad = np.count_nonzero(~np.isfinite(picture))
-    if bad:
-        raise ValueError(f"{bad} of the picture's {picture.size} numbers are NaN or infinite")
-    return np.rint(np.clip((picture + 1) * 127.5, 0, 255)).astype(np.uint8)
 
 
 def save_image(path: PathLike, picture: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from repaint_jax.pictures.images import (
 )
 from repaint_jax.pictures.resizing import (
     Shape,
+    as_shape,
     resize_known,
     resize_masked,
     same_aspect,
@@ -63,7 +64,7 @@ def load_masked(
     """
     picture, known = to_8_bits(*opened(image)), read_mask(mask, invert=invert)
     source_shape = (picture.height, picture.width)
-    shape = source_shape if size is None else (size, size) if isinstance(size, int) else size
+    shape = source_shape if size is None else as_shape(size)
     name = name_of(mask)
     _check_aspect(known.shape, shape, source_shape, name)
     if picture.mode == "RGBA" and _is_one(image, mask) and known.shape == source_shape:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from repaint_jax.errors import require
 from repaint_jax.files import replacing
 from repaint_jax.resampling import ResampleSchedule
 
@@ -16,6 +17,7 @@ _LINE, _DOT = "#3b6ea5", "#d1495b"
 
 def plot_schedule(resampling: ResampleSchedule, path: str | Path) -> None:
     """Draws t over the transitions, as the paper's Fig. 8 does, into a PNG."""
+    require("plots", "matplotlib")
     from matplotlib.figure import Figure  # half a second that most starts spare
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -79,6 +81,7 @@ def _small_plot(
     resampling: ResampleSchedule, stops: Sequence[int], width: int
 ) -> tuple[Image.Image, list[tuple[int, int]]]:
     """The schedule in little, and the pixel (x, y) at which each stop lies on it."""
+    require("plots", "matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -39,7 +39,7 @@ def resize_masked(
     Returns:
         The picture, in its dtype, and the mask, bool.
     """
-    shape = (size, size) if isinstance(size, int) else size
+    shape = as_shape(size)
     source = picture.shape[:2]
     box = crop_box(source, shape)
     new_known = resize_known(known, shape, source_shape=source, keep_partial=keep_partial)
@@ -79,7 +79,7 @@ def resize_known(
     Returns:
         bool[H, W], True = known.
     """
-    shape = (size, size) if isinstance(size, int) else size
+    shape = as_shape(size)
     left, top, right, bottom = 0.0, 0.0, float(known.shape[1]), float(known.shape[0])
     if source_shape is not None and same_aspect(known.shape, source_shape):
         down, across = (new / old for new, old in zip(known.shape, source_shape, strict=True))
@@ -90,6 +90,11 @@ def resize_known(
     rows = _overlapped(top, (bottom - top) / shape[0], shape[0], known.shape[0])
     columns = _overlapped(left, (right - left) / shape[1], shape[1], known.shape[1])
     return _any_in(known, rows, columns) if keep_partial else ~_any_in(~known, rows, columns)
+
+
+def as_shape(size: int | Shape) -> Shape:
+    """(height, width), of that or of the side of a square."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def fit(picture: Image.Image, shape: Shape) -> Image.Image:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from repaint_jax.denoisers import Denoiser
-from repaint_jax.pictures.images import to_float, to_uint8
+from repaint_jax.pixels import to_float, to_uint8
 from repaint_jax.resampling import ResampleSchedule
 from repaint_jax.runtime.devices import Sharing, fewer_at_once
 from repaint_jax.runtime.snapshots import Snapshot, SnapshotFile

@@ -13,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from tqdm import tqdm
 
-from repaint_jax.files import workdir_errors, write_text
+from repaint_jax.files import read_json, workdir_errors, write_text
 from repaint_jax.runtime.console import echo
 
 # A death is told within a minute: after 45 s, so that a slow file system may take 15 s more.
@@ -111,7 +110,7 @@ class Heartbeats:
 
     def _hear(self, i: int, peer: _Peer) -> None:
         """Takes in what process i tells of itself."""
-        report = _read(self._file(i))
+        report = read_json(self._file(i))
         self._tokens[str(i)] = report.get("token", "")
         heard = report.get("tokens", {}).get(str(self._index)) == self._token
         was_gone = peer.gone
@@ -152,11 +151,3 @@ class Heartbeats:
 
     def _file(self, i: int) -> Path:
         return self._folder / f"{i}.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a process reports; nothing if it has not reported yet."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

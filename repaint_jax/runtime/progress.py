@@ -1,11 +1,14 @@
-"""The bar that the scripts draw of a run."""
+"""The bar that the scripts draw of a run, and a run with it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
 
-from repaint_jax.runtime.batches import Progress
+from repaint_jax.runtime.batches import Batches, Job, Progress, Sampled
 from repaint_jax.runtime.console import Bar
+from repaint_jax.sampler import Sampler
 
 
 class CallBar(Bar):
@@ -37,3 +40,34 @@ class CallBar(Bar):
         if progress.x0 is not None:
             self.set_description("sampling", refresh=False)
         self.update(new)
+
+
+class Part(NamedTuple):
+    """A batch of a run: its jobs, how they are sampled, and whether a film is kept."""
+
+    jobs: Sequence[Job]
+    sampler: Sampler
+    film: bool = False
+
+
+def sampled_with_bar(
+    batches: Batches,
+    parts: Sequence[Part],
+    *,
+    is_done: Callable[[Job], bool] = lambda job: False,
+    **options: Any,
+) -> Generator[tuple[Part, Sampled], None, None]:
+    """Samples batch after batch under one bar, and yields what is done, when it is.
+
+    Close it, as it closes the batch that is on its way: see `Batches.run`, whose errors it raises.
+    `options` are the bar's.
+    """
+    with CallBar(sum(part.sampler.total_calls for part in parts), **options) as bar:
+        for part in parts:
+            bar.begin(part.sampler.total_calls)
+            walk = batches.run(part.jobs, part.sampler, film=part.film, is_done=is_done)
+            with closing(walk):
+                for progress in walk:
+                    bar.follow(progress)
+                    if progress.sampled:
+                        yield part, progress.sampled

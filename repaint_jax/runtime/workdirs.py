@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,42 +52,39 @@ def held(workdir: Path, index: int = 0) -> Iterator[None]:
         OSError: the folder cannot be written.
     """
     made = [place for place in (workdir, *workdir.parents) if not place.exists()]
-    path = workdir / f".{index}.lock"
-    lock = FileLock(path)
-    with workdir_errors(workdir):
-        while not lock.is_locked:
-            workdir.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=_PATIENCE)
-            except FileNotFoundError:
-                continue  # one that was just ending has removed the folder
-            except Timeout as error:
-                fault = ProcessError(
-                    f"{workdir}: another process is at work there: wait until it is done, or "
-                    "choose another folder"
-                )
-                raise mended_by("workdir", fault) from error
     try:
-        yield
+        with ExitStack() as stack:
+            with workdir_errors(workdir):
+                try:
+                    stack.enter_context(_locked(workdir / f".{index}.lock", _PATIENCE))
+                except Timeout as error:
+                    fault = ProcessError(
+                        f"{workdir}: another process is at work there: wait until it is done, or "
+                        "choose another folder"
+                    )
+                    raise mended_by("workdir", fault) from error
+            yield
     finally:
-        path.unlink(missing_ok=True)  # before the release: who waits sees that it is gone
-        lock.release()
         with suppress(OSError):  # something came into it
             for place in made:
                 place.rmdir()
 
 
-@contextmanager
-def one_at_a_time(workdir: Path) -> Iterator[None]:
+def one_at_a_time(workdir: Path) -> AbstractContextManager[None]:
     """Lets the processes that share a folder of results in one after the other."""
-    path = workdir / ".claim.lock"
+    return _locked(workdir / ".claim.lock")
+
+
+@contextmanager
+def _locked(path: Path, patience: float = -1.0) -> Iterator[None]:
+    """Holds the lock of that file, waited for so many seconds, or for ever; makes its folder."""
     lock = FileLock(path)
     while not lock.is_locked:
-        workdir.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # one that was just ending has removed the folder
-            lock.acquire()
+            lock.acquire(timeout=patience)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # before the release: who waits sees that it is gone
         lock.release()

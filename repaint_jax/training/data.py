@@ -99,7 +99,7 @@ class Stream:
         except ImportError as error:
             raise DataError(
                 "the pictures do not fit into memory, and to stream them needs grain: "
-                "pip install 'repaint-jax[train]'"
+                "pip install 'repaint-jax[training]'"
             ) from error
         rows = grain.MapDataset.range(first * batch_size, last * batch_size)
         options = grain.ReadOptions(

@@ -102,6 +102,8 @@ def _summary_writer(folder: Path, done: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        echo("no TensorBoard summaries: pip install 'repaint-jax[train]' to have them", sys.stderr)
+        echo(
+            "no TensorBoard summaries: pip install 'repaint-jax[training]' to have them", sys.stderr
+        )
         return None
     return SummaryWriter(str(folder), purge_step=done + 1)
