@@ -1,4 +1,39 @@
-"""The routes: the page, photographs, masks, jobs. Everything is found by ids, nothing by a path."""
+"""The routes: the page, photographs, masks, jobs. Everything is found by ids, nothing by a path.
+
+What the page and the server agree on. Every request below /api/ has the header X-Repaint-Client, 32
+hexadecimal digits that the browser's tab has drawn: things belong to it, and another's are not
+found. Where the server asks for a token, each has `Authorization: Bearer TOKEN`, too; the address
+that is printed ends in #token=TOKEN. `GET /` and `/NAME` are the files of static/.
+
+| request | body | answer |
+|---|---|---|
+| GET /api/status | | {state, limits: {bytes, pixels}}, and once it is loaded {model: {shape: [H, W], channels}, num_samples: {choices, default}, default: [method, quality], methods: {NAME: {label, about, qualities: {NAME: call equivalents}, seconds: {SAMPLES: of one call equivalent, or null}}}} |
+| POST /api/photos | a picture's file | {id, width, height, notes: [words]} |
+| POST /api/portrait | | the same, of the portrait in the box |
+| GET /api/photos/ID/view?left=&top=&width=&height=&to= | | JPEG or PNG of that part, `to` pixels wide at most and never enlarged |
+| GET /api/photos/ID/file | | PNG at full size |
+| POST /api/photos/ID/masks | a mask's file, white = keep | {id} |
+| GET /api/masks/ID/view?to= | | PNG, opaque where the hole is |
+| POST /api/photos/ID/mask | {strokes} | PNG at full size, white = keep |
+| POST /api/archive | {photos: [ID]} | zip of PNGs |
+| POST /api/jobs | {photo: ID, strokes, method, quality, samples, seed, window: "hole" or "whole", margin} | events, see below; to hang up is to cancel |
+| DELETE /api/jobs/ID | | {state: "cancelled"}; 404 once it is over |
+
+`state` is "loading", "warming up" or "ready"; strokes are those of strokes.py. A refusal is
+{error: words for the person} with the status 400 (not understood), 401 (token), 403 (foreign page),
+404 (not there, another's, or forgotten after an hour), 408 (too slow), 413 (too large), 415 (no
+picture), 422 (does not fit), 429 (queue full) or 503 (still loading).
+
+| event of a job | data |
+|---|---|
+| job | {id}, the first |
+| waiting | {place: how many are before it, state: of the server} |
+| preparing | {}: its turn, compiling |
+| progress | {calls, total, seconds_left or null, window: {top, left, height, width}, enlarged: how many times the model's pixels are, previews: [base64 PNG of the window at the model's size, one a sample]} |
+| done | {photos: [ID], one a sample, box: {top, left, height, width} that holds all that was filled, seconds} |
+| failed | {message} |
+| cancelled | {} |
+"""  # noqa: E501
 
 from __future__ import annotations
 
