@@ -6,8 +6,8 @@ import io
 import threading
 import warnings
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -25,60 +25,63 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _LARGEST_VIEW = 4096  # pixels, a side
 
-_one_at_a_time = (
-    threading.Lock()
-)  # decoding takes memory, and recording warnings is not of a thread
+# Decoding takes memory, and warnings are recorded for all threads at once.
+_one_at_a_time = threading.Lock()
+
+
+class _Upload(io.BytesIO):
+    """A file's bytes, and what messages call them."""
+
+    def __str__(self) -> str:
+        return "the picture"
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A photograph, or what is filled of another.
+    """A photograph, and what has been filled of it.
 
     Attributes:
-        pixels: uint8[H, W, C], its own or those of `box`.
-        base: the photograph that it fills, None if it is one itself.
-        box: of `base`, what `pixels` replaces.
-        profile: the ICC profile of its file, which holds for what is filled, too.
+        pixels: uint8[H, W, C], as it was opened.
+        patches: where it was filled, and with what, uint8[h, w, C]; later ones over earlier ones.
+        profile: the ICC profile of its file.
         notes: what the page should say of it.
     """
 
     pixels: np.ndarray
-    base: Photo | None = None
-    box: Window | None = None
+    patches: tuple[tuple[Window, np.ndarray], ...] = ()
     profile: bytes | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:
         """Height and width."""
-        return self.base.shape if self.base else self.pixels.shape[:2]
+        return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
     def num_bytes(self) -> int:
-        """What it adds to memory."""
-        return self.pixels.nbytes
+        """What it adds to memory: its last patch, or all if it has none."""
+        return self.patches[-1][1].nbytes if self.patches else self.pixels.nbytes
 
     def filled(self, box: Window, whole: np.ndarray) -> Photo:
         """This photograph where `whole`, uint8[H, W, C], is in its place in a box."""
-        return Photo(whole[box.inside].copy(), self, box, self.profile)
+        return replace(self, patches=(*self.patches, (box, whole[box.inside].copy())), notes=())
 
     def part(self, box: Window) -> np.ndarray:
-        """The pixels of a box within it, uint8[h, w, C]."""
-        if self.base is None or self.box is None:
-            return self.pixels[box.inside]
-        part = self.base.part(box).copy()
-        top, left = max(box.top, self.box.top), max(box.left, self.box.left)
-        bottom, right = min(box.bottom, self.box.bottom), min(box.right, self.box.right)
-        if top < bottom and left < right:
-            own = (slice(top - self.box.top, bottom - self.box.top),
-                   slice(left - self.box.left, right - self.box.left))  # fmt: skip
-            part[top - box.top : bottom - box.top, left - box.left : right - box.left] = (
-                self.pixels[own]
-            )
+        """The pixels of a box within it, uint8[h, w, C]; to be read only."""
+        part = self.pixels[box.inside]
+        if self.patches:
+            part = part.copy()
+        for at, pixels in self.patches:
+            top, left = max(box.top, at.top), max(box.left, at.left)
+            bottom, right = min(box.bottom, at.bottom), min(box.right, at.right)
+            if top < bottom and left < right:
+                here = Window(top - box.top, left - box.left, bottom - top, right - left)
+                there = Window(top - at.top, left - at.left, bottom - top, right - left)
+                part[here.inside] = pixels[there.inside]
         return part
 
     def whole(self) -> np.ndarray:
-        """All pixels, uint8[H, W, C]."""
+        """All pixels, uint8[H, W, C]; to be read only."""
         return self.part(Window(0, 0, *self.shape))
 
 
@@ -88,14 +91,14 @@ def read_photo(content: bytes, channels: int) -> Photo:
     Raises:
         Refused: it is no picture, of an unknown kind, or too large; told before it is decoded.
     """
-    profile = _check_file(content)
     with _one_at_a_time, warnings.catch_warnings(record=True) as told:
         warnings.filterwarnings("always", message=".*nearly black")
+        profile, notes = _head(content, channels)
         try:
-            pixels = load_image(_named(content), channels=channels)
+            pixels = load_image(_Upload(content), channels=channels)
         except ImageError as error:
             raise Refused(422, str(error)) from error
-    return Photo(pixels, profile=profile, notes=tuple(str(each.message) for each in told))
+    return Photo(pixels, (), profile, (*notes, *(str(each.message) for each in told)))
 
 
 def read_known(content: bytes, shape: Shape) -> np.ndarray:
@@ -104,11 +107,11 @@ def read_known(content: bytes, shape: Shape) -> np.ndarray:
     Raises:
         Refused: as `read_photo` does; or it is not of the photograph's size.
     """
-    _check_file(content)
-    with _one_at_a_time, warnings.catch_warnings(record=True):
-        warnings.filterwarnings("always", message=".*of the mask are grey")
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of grey masks; what comes of them is seen
+        _head(content, 1)
         try:
-            known = read_mask(_named(content))
+            known = read_mask(_Upload(content))
         except ImageError as error:
             raise Refused(422, str(error)) from error
     if known.shape != shape:
@@ -127,27 +130,31 @@ def portrait(channels: int) -> Photo:
 
 def view(photo: Photo, box: Window, width: int) -> tuple[bytes, str]:
     """A part of a photograph, not enlarged, `width` pixels wide at the most; and its media type."""
-    _check_box(box, photo.shape)
+    height, width_of_all = photo.shape
+    inside = 0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width_of_all
+    if not inside:
+        raise Refused(422, "a view must lie within the picture")
     image = _as_image(photo.part(box))
-    width = min(max(width, 1), _LARGEST_VIEW, image.width)
-    height = min(max(round(box.height * width / box.width), 1), 4 * _LARGEST_VIEW)
-    shrinks = (width, height) != image.size
-    if shrinks:
-        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    if shrinks and width * height > 1 << 18:
-        return _encoded(image, "JPEG", quality=92, subsampling=0), "image/jpeg"
-    return _encoded(image, "PNG", compress_level=1), "image/png"
+    size = _at_most(image, width)
+    if size == image.size:
+        return _encoded(image, "PNG", compress_level=1), "image/png"
+    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return _encoded(image, "JPEG", quality=92, subsampling=0), "image/jpeg"
 
 
 def mask_view(known: np.ndarray, width: int) -> bytes:
     """A mask as PNG whose opacity is the hole, `width` pixels wide at the most."""
     alpha = Image.fromarray(np.where(known, 0, 255).astype(np.uint8))
-    width = min(width, _LARGEST_VIEW, alpha.width)
-    height = max(1, round(alpha.height * width / alpha.width))
-    alpha = alpha.resize((width, height), Image.Resampling.BOX)
+    alpha = alpha.resize(_at_most(alpha, width), Image.Resampling.BOX)
     picture = Image.new("LA", alpha.size)
     picture.putalpha(alpha)
     return _encoded(picture, "PNG", compress_level=1)
+
+
+def _at_most(image: Image.Image, width: int) -> tuple[int, int]:
+    """Width and height of an image that is shrunk to a width, and to what a screen may need."""
+    scale = min(1.0, max(width, 1) / image.width, *(_LARGEST_VIEW / side for side in image.size))
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
 def mask_file(hole: np.ndarray) -> bytes:
@@ -158,7 +165,7 @@ def mask_file(hole: np.ndarray) -> bytes:
 def photo_file(photo: Photo) -> bytes:
     """A photograph as PNG, with its colour profile."""
     more = {"icc_profile": photo.profile} if photo.profile else {}
-    return _encoded(_as_image(photo.whole()), "PNG", compress_level=4, **more)
+    return _encoded(_as_image(photo.whole()), "PNG", compress_level=1, **more)
 
 
 def preview_file(picture: np.ndarray) -> bytes:
@@ -182,51 +189,49 @@ def box_of(hole: np.ndarray) -> Window:
     return Window(top, left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left)
 
 
-def _check_file(content: bytes) -> bytes | None:
-    """Looks at a file's head alone: its kind and size. Returns the ICC profile, if there is one."""
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
+def _head(content: bytes, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
+    """Looks at a file's head alone: its kind and size. Where warnings are caught.
+
+    Returns:
+        The ICC profile, if there is one for `channels`; and what is lost when it is read.
+    """
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIC and b"avif" not in content[8:64]:
         raise Refused(
             415,
             "HEIC, the format of iPhones, cannot be read here: share or export the photograph as "
             "JPEG first (Settings, Camera, Formats, Most Compatible makes new ones JPEG)",
         )
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                width, height, profile = *image.size, image.info.get("icc_profile")
-    except Image.DecompressionBombError as error:
-        raise Refused(413, _too_large("more than that")) from error
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            profile, notes = image.info.get("icc_profile"), tuple(_losses(image))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _too_large() from error
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         raise Refused(
             415, f"that is no picture that can be read here: expected {', '.join(FORMATS)}"
         ) from error
     if width * height > LARGEST_PICTURE:
-        raise Refused(413, _too_large(f"{width} x {height}"))
-    return profile if isinstance(profile, bytes) else None
+        raise _too_large()
+    fits = isinstance(profile, bytes) and profile[16:20] == (b"RGB " if channels == 3 else b"GRAY")
+    return profile if fits else None, notes
 
 
-def _too_large(size: str) -> str:
-    return (
-        f"the picture has too many pixels, {size}: at most {LARGEST_PICTURE // 1_000_000} "
-        "megapixels are taken; shrink it first"
+def _losses(image: Image.Image) -> Iterator[str]:
+    """What a picture has that a result will not have."""
+    if image.has_transparency_data:
+        yield "its transparent parts, if it has any, are laid over white"
+    if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
+        yield "its more than 8 bits a channel become 8"
+
+
+def _too_large() -> Refused:
+    return Refused(
+        413,
+        f"the picture has too many pixels: at most {LARGEST_PICTURE // 1_000_000} megapixels are "
+        "taken; shrink it first",
     )
-
-
-def _check_box(box: Window, shape: Shape) -> None:
-    inside = 0 <= box.top < box.bottom <= shape[0] and 0 <= box.left < box.right <= shape[1]
-    if not inside:
-        raise Refused(422, "a view must lie within the picture")
-
-
-def _named(content: bytes) -> io.BytesIO:
-    """A file that messages can call something."""
-
-    class Upload(io.BytesIO):
-        def __str__(self) -> str:
-            return "the picture"
-
-    return Upload(content)
 
 
 def _as_image(pixels: np.ndarray) -> Image.Image:

@@ -21,9 +21,10 @@ import numpy as np
 from repaint_jax.pictures.resizing import Shape
 from repaint_jax.web.refusals import Refused
 
-MOST_ROWS = 2e8  # of all segments together, which take half a minute
-THINNEST = 2**0.5  # a disk of this diameter covers the centre of a pixel wherever it lies
-_ROWS_AT_ONCE = 1 << 19  # which bounds the memory
+MOST_WORK = 1e8  # rows of segments, which take about a quarter of a minute
+THINNEST = 1.415  # a disk of this diameter covers the centre of a pixel wherever it lies
+_PIXELS_A_ROW = 1000  # that are set in the time that a row of a segment takes
+_ROWS_AT_ONCE = 1 << 18  # which bounds the memory
 
 
 def hole_of(
@@ -40,7 +41,7 @@ def hole_of(
         bool[H, W], True where the photograph is to be filled.
 
     Raises:
-        Refused: these are no such operations.
+        Refused: these are no such operations, or too many.
     """
     hole = np.zeros(shape, bool)
     if not isinstance(operations, list):
@@ -48,13 +49,14 @@ def hole_of(
     work = 0.0
     for operation in operations:
         kind = operation.get("kind") if isinstance(operation, dict) else None
+        stroke = None
         if kind in ("brush", "eraser"):
-            points = _points(operation.get("points"))
-            size = _diameter(operation.get("size"), shape)
-            work += len(points) * size + np.abs(np.diff(points[:, 1])).sum()
-            if work > MOST_ROWS:
-                raise Refused(413, "too much is painted: download the mask, clear, and upload it")
-            _stroke(hole, points, size, kind == "brush")
+            stroke = _points(operation.get("points")), _diameter(operation.get("size"), shape)
+        work += _work(stroke, shape)
+        if work > MOST_WORK:
+            raise Refused(413, "too much is painted: save the mask, clear it, and load it again")
+        if stroke is not None:
+            _stroke(hole, *stroke, kind == "brush")
         elif kind == "rectangle":
             _rectangle(hole, _points([operation.get("from"), operation.get("to")]))
         elif kind == "invert":
@@ -85,13 +87,18 @@ def _points(points: Any) -> np.ndarray:
 
 
 def _diameter(size: Any, shape: Shape) -> float:
-    if (
-        isinstance(size, bool)
-        or not isinstance(size, int | float)
-        or not 0 < size <= 4 * max(shape)
-    ):
+    number = isinstance(size, int | float) and not isinstance(size, bool)
+    if not number or not 0 < size <= 4 * max(shape):
         raise Refused(422, "a brush needs a size above 0, and not far beyond the picture's")
     return max(float(size), THINNEST)
+
+
+def _work(stroke: tuple[np.ndarray, float] | None, shape: Shape) -> float:
+    """What an operation costs at most, in rows of a segment."""
+    if stroke is None:
+        return 1 + shape[0] * shape[1] / _PIXELS_A_ROW
+    points, diameter = stroke
+    return len(points) * min(diameter + 2, shape[0]) + np.abs(np.diff(points[:, 1])).sum()
 
 
 def _rectangle(hole: np.ndarray, corners: np.ndarray) -> None:
@@ -106,36 +113,27 @@ def _rectangle(hole: np.ndarray, corners: np.ndarray) -> None:
 
 def _stroke(hole: np.ndarray, points: np.ndarray, diameter: float, value: bool) -> None:
     """Sets the pixels whose centres are at most half the diameter away from a line of points."""
-    radius = diameter / 2
-    low = np.floor(points.min(0) - radius).astype(int)
-    high = np.ceil(points.max(0) + radius).astype(int) + 1
-    (left, top), (right, bottom) = np.maximum(low, 0), np.minimum(high, hole.shape[::-1])
-    if left >= right or top >= bottom:
-        return
+    height, width = hole.shape
     starts, ends = (points[:-1], points[1:]) if len(points) > 1 else (points, points)
-    # Where runs of covered pixels begin and end: their running sum tells what is covered.
-    edges = np.zeros((bottom - top, right - left + 1), np.int32)
-    longest = np.abs(ends - starts)[:, 1].max() + diameter + 2
-    several = max(1, int(_ROWS_AT_ONCE / longest))
+    most = min(np.abs(ends - starts)[:, 1].max() + diameter + 2, height)  # rows of a segment
+    several = max(1, int(_ROWS_AT_ONCE / most))
     for i in range(0, len(starts), several):
-        rows, low, high = _runs(starts[i : i + several], ends[i : i + several], radius)
-        first = np.clip(np.ceil(low - 0.5) - left, 0, right - left).astype(int)
-        stop = np.clip(np.floor(high - 0.5) + 1 - left, 0, right - left).astype(int)
-        covers = (rows >= top) & (rows < bottom) & (first < stop)
-        np.add.at(edges, (rows[covers] - top, first[covers]), 1)
-        np.add.at(edges, (rows[covers] - top, stop[covers]), -1)
-    hole[top:bottom, left:right][np.cumsum(edges, axis=1)[:, :-1] > 0] = value
+        rows, low, high = _runs(starts[i : i + several], ends[i : i + several], diameter / 2, height)
+        first = np.clip(np.ceil(low - 0.5), 0, width).astype(int)
+        stop = np.clip(np.floor(high - 0.5) + 1, 0, width).astype(int)
+        covers = first < stop
+        _set_runs(hole, (rows * width + first)[covers], (rows * width + stop)[covers], value)
 
 
 def _runs(
-    starts: np.ndarray, ends: np.ndarray, radius: float
+    starts: np.ndarray, ends: np.ndarray, radius: float, height: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, and between which x the shape of each of N segments reaches in them.
 
     A segment and what is near it are two disks and a rectangle, together convex: one run a row.
     """
-    top = np.floor(np.minimum(starts, ends)[:, 1] - radius).astype(int)
-    bottom = np.ceil(np.maximum(starts, ends)[:, 1] + radius).astype(int)
+    top = np.floor(np.minimum(starts, ends)[:, 1] - radius).clip(0, height).astype(int)
+    bottom = np.ceil(np.maximum(starts, ends)[:, 1] + radius).clip(0, height).astype(int)
     counts = bottom - top
     of = np.repeat(np.arange(len(starts)), counts)  # the segment of each row
     rows = np.arange(len(of)) - (np.cumsum(counts) - counts)[of] + top[of]
@@ -156,3 +154,16 @@ def _runs(
         low = np.where(crosses, np.minimum(low, x), low)
         high = np.where(crosses, np.maximum(high, x), high)
     return rows, low, high
+
+
+def _set_runs(hole: np.ndarray, first: np.ndarray, stop: np.ndarray, value: bool) -> None:
+    """Sets runs of the flattened hole, first .. stop - 1 each; those that meet are set as one."""
+    if not len(first):
+        return
+    order = np.argsort(first, kind="stable")
+    first, reach = first[order], np.maximum.accumulate(stop[order])
+    begins = np.append(True, first[1:] > reach[:-1])
+    ends = np.append(begins[1:], True)
+    flat = hole.reshape(-1)
+    for low, high in zip(first[begins].tolist(), reach[ends].tolist(), strict=True):
+        flat[low:high] = value
