@@ -17,8 +17,8 @@ from repaint_jax.inpainting.serving import serve_config
 flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Where to listen. With 0.0.0.0 other machines can reach the page, and use it with the token that "
-    "is printed.",
+    "Where to listen. With 0.0.0.0 other machines can reach the page, and use it with the token "
+    "that is printed.",
 )
 flags.DEFINE_integer(
     "port", 7860, "At which port; 0 takes a free one.", lower_bound=0, upper_bound=65535

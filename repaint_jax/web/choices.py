@@ -7,7 +7,6 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from repaint_jax.errors import ArgumentError
 from repaint_jax.methods import METHODS
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.sampler import Sampler
@@ -61,13 +60,17 @@ class Choices:
         choice, quality = _with(methods.pop(name), configured)
         return cls({name: choice, **methods}, (name, quality))
 
-    def sampler(self, method: str, quality: str) -> Sampler:
-        """That of a method and a quality.
-
-        Raises:
-            KeyError: there is none of these names.
-        """
-        return self.methods[method].qualities[quality]
+    def told(self, clock: Clock) -> dict[str, Any]:
+        """What the page is told of each method: call equivalents, and the seconds of one."""
+        return {
+            name: {
+                "label": choice.label,
+                "about": choice.about,
+                "qualities": {each: of.total_calls for each, of in choice.qualities.items()},
+                "seconds": {n: clock.seconds(name, n) for n in NUM_SAMPLES},
+            }
+            for name, choice in self.methods.items()
+        }
 
 
 class Clock:
@@ -125,14 +128,3 @@ def _with(choice: Choice, configured: Sampler) -> tuple[Choice, str]:
 def _about(kind: type) -> str:
     """The first sentence of a class."""
     return (inspect.getdoc(kind) or "").split("\n")[0]
-
-
-def check_number(name: str, value: Any, least: float, most: float) -> Any:
-    """A number of a request.
-
-    Raises:
-        ArgumentError: it is none, or out of its range.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ArgumentError(name, f"expected a number from {least} to {most}, not {value!r}")
-    return value

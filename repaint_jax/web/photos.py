@@ -222,7 +222,7 @@ def _losses(image: Image.Image) -> Iterator[str]:
     """What a picture has that a result will not have."""
     if image.has_transparency_data:
         yield "its transparent parts, if it has any, are laid over white"
-    if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
+    if image.mode.startswith(("I", "F")) or ";16" in str(getattr(image, "tile", "")):
         yield "its more than 8 bits a channel become 8"
 
 

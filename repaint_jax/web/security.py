@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -56,14 +57,14 @@ class Guard:
     def _check(self, headers: Headers, path: str) -> None:
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not is_served(host, self._host):
-            raise Refused(400, "this server is not called by that host name")
+            raise Refused(400, "this server has another name: take the address that it printed")
         origin = headers.get("origin")
         if origin is not None and origin != f"http://{host}":
             raise Refused(403, "only this server's own page may ask")
+        if not path.startswith("/api/"):
+            return  # a link to the page may stand anywhere
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             raise Refused(403, "only this server's own page may ask")
-        if not path.startswith("/api/"):
-            return
         if self._token is not None:
             given = headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), self._token.encode()):
@@ -97,7 +98,8 @@ def is_served(header: str, host: str) -> bool:
     """Whether a Host header names a server that listens on `host`.
 
     On loopback these are the names of this machine alone: another name that leads here is an attack
-    (DNS rebinding). Elsewhere it is `host` itself, or any address in numbers, which no DNS makes.
+    (DNS rebinding). Elsewhere it is `host` itself, this machine's own name, or any address in
+    numbers, which no DNS makes.
     """
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:/@\s]+)(:\d+)?", header)
     if found is None:
@@ -108,5 +110,5 @@ def is_served(header: str, host: str) -> bool:
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        return name in (host.lower(), "localhost")
+        return name in (host.lower(), socket.gethostname().lower(), "localhost")
     return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
-import threading
+import sys
 import time
+import warnings
 from collections.abc import Callable
 
 import uvicorn
@@ -16,9 +18,33 @@ from repaint_jax.runtime.console import echo
 from repaint_jax.sampler import Sampler
 from repaint_jax.web.app import application
 from repaint_jax.web.jobs import Worker
-from repaint_jax.web.security import is_loopback
+from repaint_jax.web.security import Guard, is_loopback
 
-_GRACE = 10.0  # seconds for the step that is under way
+_GRACE = 2.0  # seconds for the step that is under way
+
+
+class PageServer(uvicorn.Server):
+    """A server that ends its worker's jobs before it waits for those who listen to them."""
+
+    def __init__(self, app: Guard, worker: Worker):
+        """Serves an application; nothing is written down of what a person does."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                limit_concurrency=200,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._worker = worker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends all that is under way."""
+        self._worker.stop()
+        await super().shutdown(sockets)
 
 
 def serve(
@@ -40,68 +66,58 @@ def serve(
         ArgumentError: it cannot listen there.
         BaseException: whatever `load` raises.
     """
-    listener = _listen(host, port)
-    port = listener.getsockname()[1]
-    token = None if is_loopback(host) else secrets.token_urlsafe(24)
     began = time.monotonic()
+    listener = listening(host, port)
+    token = None if is_loopback(host) else secrets.token_urlsafe(24)
 
-    def on_fault() -> None:
-        server.should_exit = True
+    def on_settled() -> None:
+        if worker.fault is None:
+            echo(f"the model is ready after {time.monotonic() - began:.0f} s")
+        else:
+            server.should_exit = True
 
-    worker = Worker(load, num_samples=num_samples, on_fault=on_fault)
-    config = uvicorn.Config(
-        application(worker, host=host, token=token),
-        log_level="warning",
-        access_log=False,  # nothing is written down of what a person does
-        server_header=False,
-        date_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=1 << 16,
-    )
-    server = uvicorn.Server(config)
-    _tell(host, port, token)
+    worker = Worker(load, num_samples=num_samples, on_settled=on_settled)
+    server = PageServer(application(worker, host=host, token=token), worker)
+    # The page says so itself, to the person whose hole it is.
+    warnings.filterwarnings("ignore", message="the model fills .* enlarged")
+    echo(invitation(host, listener.getsockname()[1], token))
     worker.start()
-    threading.Thread(target=_tell_ready, args=(worker, began), daemon=True).start()
     try:
         server.run(sockets=[listener])
-    finally:
-        worker.stop()
-        worker.join(_GRACE)
+    except KeyboardInterrupt:
+        if not worker.join(_GRACE):  # in the middle of a compilation, which cannot be ended
+            sys.stdout.flush()
+            os._exit(0)
     if worker.fault is not None:
         raise worker.fault
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
+        listener.listen(128)
     except (OSError, OverflowError) as error:
         listener.close()
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ArgumentError(
-            "port", f"cannot listen at {host}:{port} ({error}): take another one"
+            "host" if isinstance(error, socket.gaierror) else "port",
+            f"cannot listen at {host}:{port} ({reason}): take another one",
         ) from error
     return listener
 
 
-def _tell(host: str, port: int, token: str | None) -> None:
+def invitation(host: str, port: int, token: str | None) -> str:
     """Where the page is, and what it means where others can reach it."""
-    at = f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    at = f"[{name}]" if ":" in name else name
     if token is None:
-        echo(f"open http://{at}:{port} (Ctrl-C ends it)")
-        return
-    echo(
-        f"open http://{at}:{port}/#token={token}\n"
+        return f"open http://{at}:{port} (Ctrl-C ends it)"
+    return (
+        f"open http://{at}:{port}/#token={token} (Ctrl-C ends it)\n"
         "Who reaches this machine and has this address can use the model and this machine's time, "
         "and what is sent is not encrypted: give the address to nobody else, and take a tunnel "
         "(ssh -L) through networks that are not yours."
     )
-
-
-def _tell_ready(worker: Worker, began: float) -> None:
-    while worker.state not in ("ready", "failed"):
-        time.sleep(0.1)
-    if worker.state == "ready":
-        echo(f"the model is ready after {time.monotonic() - began:.0f} s")

@@ -118,7 +118,9 @@ def _stroke(hole: np.ndarray, points: np.ndarray, diameter: float, value: bool) 
     most = min(np.abs(ends - starts)[:, 1].max() + diameter + 2, height)  # rows of a segment
     several = max(1, int(_ROWS_AT_ONCE / most))
     for i in range(0, len(starts), several):
-        rows, low, high = _runs(starts[i : i + several], ends[i : i + several], diameter / 2, height)
+        rows, low, high = _runs(
+            starts[i : i + several], ends[i : i + several], diameter / 2, height
+        )
         first = np.clip(np.ceil(low - 0.5), 0, width).astype(int)
         stop = np.clip(np.floor(high - 0.5) + 1, 0, width).astype(int)
         covers = first < stop
