@@ -33,7 +33,7 @@ class _Upload(io.BytesIO):
     """A file's bytes, and what messages call them."""
 
     def __str__(self) -> str:
-        return "the picture"
+        return "the file"
 
 
 @dataclass(frozen=True, eq=False)
