@@ -49,7 +49,9 @@ class Paced(Pipeline):
 
 
 def paced_pipeline(channels=3):
-    return Paced(lambda x, t: 0.1 * x + jnp.sin(x), NoiseSchedule.linear(1000), (SIZE, SIZE), channels)
+    return Paced(
+        lambda x, t: 0.1 * x + jnp.sin(x), NoiseSchedule.linear(1000), (SIZE, SIZE), channels
+    )
 
 
 class Served:

@@ -178,11 +178,19 @@ class Worker:
         except BaseException as error:  # to be raised where the server was started
             self.fault, self.state = error, "failed"
         self._on_settled()
-        while self.state == "ready" and (job := self._next()):
-            self._tell_places()
-            self._fill(pipeline, job)
-            with self._changed:
-                self._running = None
+        while self.state == "ready" and self._work(pipeline):
+            pass
+
+    def _work(self, pipeline: Pipeline) -> bool:
+        """Fills the next hole, of which nothing is held afterwards; False at the end of the day."""
+        job = self._next()
+        if job is None:
+            return False
+        self._tell_places()
+        self._fill(pipeline, job)
+        with self._changed:
+            self._running = None
+        return True
 
     def _next(self) -> Job | None:
         """The job whose turn it is; None at the end of the day."""
