@@ -63,7 +63,8 @@ def test_help_shows_the_commands_own_flags_as_it_was_started(name, tmp_path):
     script = command("--help", cwd=ROOT, start=(path,)).stdout
     assert f"repaint-jax {name} --config=" in installed
     assert f"python {path} --config=" in script
-    own = {"evaluate": "--masks:", "inpaint": "--save_minutes:", "serve": "--port:"}.get(name, "--workdir:")
+    flags = {"evaluate": "--masks:", "inpaint": "--save_minutes:", "serve": "--port:"}
+    own = flags.get(name, "--workdir:")
     for shown in (installed, script):
         assert own in shown
         assert "Fields of a configuration:" in shown

@@ -137,9 +137,8 @@ def test_elsewhere_than_here_a_token_is_needed(host):
     waiting = threading.Event()
     with serving(load, host=host, token="secret") as served, served.client() as client:
         assert client.get("/").status_code == 200  # which has no secrets
-        for given in ({}, {"authorization": "Bearer secre"}, {"authorization": "Bearer s\u00e9cret"},
-                      {"authorization": ""}, {"authorization": "Bearer"}):  # fmt: skip
-            headers = {name: value.encode("latin-1") for name, value in given.items()}
+        for given in (None, "", "Bearer", "Bearer secre", "Bearer s\u00e9cret"):
+            headers = {} if given is None else {"authorization": given.encode("latin-1")}
             is_refused(client.get("/api/status", headers=headers), 401, "token is missing or wrong")
         answer = client.get("/api/status", headers={"authorization": "Bearer secret"})
         assert answer.json()["state"] == "loading"
@@ -564,12 +563,16 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs(server, me, monkeypatch
     photo = opened(me)
     original = type(server.worker.pipeline).stream_photo
 
-    def failing(*arguments, **more):
+    def failing(fault):
         raise fault
         yield
 
     for fault, words in ((MemoryError("too\nlarge"), "too large"), (KeyError("x"), "terminal")):
-        monkeypatch.setattr(type(server.worker.pipeline), "stream_photo", failing)
+        monkeypatch.setattr(
+            type(server.worker.pipeline),
+            "stream_photo",
+            lambda *arguments, fault=fault, **more: failing(fault),
+        )
         kind, data = filled(me, order(photo))
         assert kind == "failed"
         assert words in data["message"]

@@ -59,7 +59,7 @@ def test_no_dot_is_so_small_that_it_is_lost(point, size):
 @given(COORDINATES, COORDINATES, COORDINATES, COORDINATES)
 def test_a_rectangle_covers_the_centres_in_it_and_the_pixel_it_begins_in(x1, y1, x2, y2):
     low, high = np.minimum((x1, y1), (x2, y2)), np.maximum((x1, y1), (x2, y2))
-    columns, rows = (X >= low[0]) & (X <= high[0]), (Y >= low[1]) & (Y <= high[1])
+    columns, rows = (low[0] <= X) & (high[0] >= X), (low[1] <= Y) & (high[1] >= Y)
     grid = np.arange(-20, 60)
     if not ((grid + 0.5 >= low[0]) & (grid + 0.5 <= high[0])).any():
         columns = np.floor(X) == np.floor(low[0])
