@@ -291,7 +291,7 @@ def test_the_status_tells_what_there_is_to_choose(me):
 
 
 def test_the_page_is_told_how_far_the_model_is():
-    step, loading = threading.Event(), threading.Event()
+    loading = threading.Event()
 
     def load():
         from web_server import paced_pipeline
@@ -313,7 +313,6 @@ def test_the_page_is_told_how_far_the_model_is():
             served.gate.open = True
             assert list(told)[-1][0] == "done"
         assert client.get("/api/status").json()["state"] == "ready"
-        step.set()
 
 
 def test_a_job_tells_of_itself_in_order(me):
