@@ -58,6 +58,7 @@ def stream_photo(
     sampler: Sampler,
     window: Windows,
     margin: float,
+    segment: int,
 ) -> Iterator[PhotoProgress]:
     """See `Pipeline.stream_photo`."""
     if window not in ("hole", "whole"):
@@ -73,7 +74,7 @@ def stream_photo(
     unfilled = known.copy()
     total = len(windows) * sampler.total_calls
     for i, part in enumerate(windows):
-        batches = pipeline.batches(num_samples, jax.random.fold_in(key, i))
+        batches = pipeline.batches(num_samples, jax.random.fold_in(key, i), segment=segment)
         tasks = [Task("", *cut_out(each, unfilled, part, pipeline.shape), 0) for each in photos]
         filled: list[np.ndarray] = []
         done = i * sampler.total_calls

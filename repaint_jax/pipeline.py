@@ -29,7 +29,7 @@ from repaint_jax.denoisers import Denoiser, Variance
 from repaint_jax.errors import ArgumentError
 from repaint_jax.methods import Method, RePaint
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.runtime.batches import Batches, Progress, Sampled, Task
+from repaint_jax.runtime.batches import SEGMENT, Batches, Progress, Sampled, Task
 from repaint_jax.sampler import Sampler
 from repaint_jax.schedules import NoiseSchedule
 
@@ -171,6 +171,7 @@ class Pipeline:
         sampler: Sampler | None = None,
         window: Windows = "hole",
         margin: float = 0.5,
+        segment: int = SEGMENT,
     ) -> Iterator[PhotoProgress]:
         """`inpaint_photo`, to watch it. Closing the iterator cancels it within a segment.
 
@@ -186,6 +187,7 @@ class Pipeline:
             window: round each "hole", or the "whole" photograph, mirrored at its border where its
                 aspect ratio is not the model's.
             margin: what is seen round a hole, on each side, in units of its own longer side.
+            segment: steps between two looks, at most.
 
         Yields:
             How far it is and what is predicted so far; at the end with the `pictures`.
@@ -208,6 +210,7 @@ class Pipeline:
             sampler=sampler or self.sampler(),
             window=window,
             margin=margin,
+            segment=segment,
         )
 
     def batches(self, size: int, key: jax.Array | int, **more: Any) -> Batches:
