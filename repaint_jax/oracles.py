@@ -32,7 +32,15 @@ from jax.tree_util import Partial
 from repaint_jax.denoisers import Denoiser, levels
 from repaint_jax.schedules import NoiseSchedule
 
-__all__ = ["ORACLES", "Figure", "Mixture", "Oracle", "kl_divergence", "mode_error", "sliced_distance"]
+__all__ = [
+    "ORACLES",
+    "Figure",
+    "Mixture",
+    "Oracle",
+    "kl_divergence",
+    "mode_error",
+    "sliced_distance",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +200,7 @@ def chain() -> Oracle:
 def field() -> Oracle:
     """64 pixels of a smooth field, 8x8, of which the left half is known."""
     place = np.arange(8) + 1j * np.arange(8)[:, None]
-    prior = Mixture.normal(_smooth(place.ravel(), 2.0, 0.4, 0.01))
+    prior = Mixture.normal(_smooth(place.ravel(), 3.0, 0.4, 0.02))
     return Oracle(prior, prior.draw(np.random.default_rng(0), 1).reshape(8, 8), _left_half(8))
 
 
@@ -209,20 +217,19 @@ def modes(dim: int) -> Oracle:
     """25 modes in D pixels as of Cardoso et al. 2023, Sec. 5 (MCGDiff), in units of 16.
 
     Their means are (i, j, i, j, ...) / 2, for i and j in -2, ..., 2; the weights are drawn, the
-    deviation is 1/16. Of the first pixel is known that it lies in between two is.
+    deviation is 1/16. The first pixel is known: it tells i, and leaves j open.
     """
     i, j = np.divmod(np.arange(25), 5) - np.array([[2], [2]])
     means = np.tile(np.stack([i, j], 1) / 2, (1, dim // 2))
     weights = np.random.default_rng(1).chisquare(1, 25) + 0.2
     prior = Mixture(weights / weights.sum(), means, np.eye(dim) / 256)
-    return Oracle.column(prior, [0.25] + [0] * (dim - 1), [1] + [0] * (dim - 1))
+    return Oracle.column(prior, [0.53] + [0] * (dim - 1), [1] + [0] * (dim - 1))
 
 
 def rotated() -> Oracle:
     """A soft bar at twelve angles on 16x16 pixels, of which the left half is known.
 
-    It is empty, so that the bar lies somewhere in the other: at which angles and how likely is
-    known.
+    It is empty but for noise, so that the bar lies somewhere in the other.
     """
     y, x = np.mgrid[:16, :16] - 7.5
     angles = np.arange(12) * np.pi / 6
@@ -231,7 +238,8 @@ def rotated() -> Oracle:
     bar = np.exp(-((along - 4) ** 2) / 18 - across**2 / 4)
     weights = 1 + np.arange(12) % 5
     prior = Mixture(weights / weights.sum(), (1.6 * bar - 0.8).reshape(12, -1), np.eye(256) * 0.04)
-    return Oracle(prior, np.full((16, 16), -0.8), _left_half(16))
+    noise = 0.2 * np.random.default_rng(0).normal(size=256)
+    return Oracle(prior, (prior.means[0] + noise).reshape(16, 16), _left_half(16))
 
 
 # By name, the normal ones first.
