@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure as Plot
@@ -80,7 +81,7 @@ CONTESTANTS = {
 # RePaint's T/j/r with no more calls than these.
 WALKS = {
     10: (10, 1, 1), 20: (20, 1, 1), 60: (20, 5, 3), 100: (50, 10, 2), 240: (80, 10, 3),
-    600: (100, 10, 6), 1000: (100, 10, 10), 2410: (250, 10, 10),
+    600: (100, 10, 6), 1000: (100, 10, 10), 2410: (250, 10, 10), 8000: (250, 10, 34),
 }  # fmt: skip
 
 _METHODS = flags.DEFINE_list("methods", list(CONTESTANTS), f"Some of {', '.join(CONTESTANTS)}.")
@@ -116,8 +117,8 @@ def main(argv: Sequence[str]) -> None:
 def asked() -> Iterator[tuple[str, str, int]]:
     """What the flags ask for: a prior, a method, and the calls it may take."""
     for flag, given, known in [
-        ("methods", _METHODS.value, CONTESTANTS),
-        ("priors", _PRIORS.value, ORACLES),
+        ("methods", _METHODS.value, list(CONTESTANTS)),
+        ("priors", _PRIORS.value, list(ORACLES)),
         ("calls", _CALLS.value, list(map(str, WALKS))),
     ]:
         if wrong := [name for name in given if name not in known]:
@@ -206,7 +207,9 @@ def draw(oracle: Oracle, model: Denoiser, sampler: Sampler) -> np.ndarray:
     began = time.monotonic()
     for batch in range(-(-_DRAWS.value // size)):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), batch), size)
-        pictures = inpaint_batch(keys, model, oracle.image, oracle.known, **sampler.arguments)
+        pictures = inpaint_batch(
+            keys, model, jnp.asarray(oracle.image), jnp.asarray(oracle.known), **sampler.arguments
+        )
         drawn.append(oracle.hole(np.asarray(pictures)))
         if time.monotonic() - began > _SECONDS.value:
             break

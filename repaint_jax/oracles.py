@@ -127,8 +127,8 @@ def _noise(
     def one(x: jax.Array, t: jax.Array) -> jax.Array:
         a, s = signal[t], sigma[t]
         precision = 1 / (a**2 * variances + s**2)
-        gap = jnp.dot(x, basis, precision="highest") - a * means  # [K, D]
-        shares = jax.nn.softmax(log_weights - (precision * gap**2).sum(1) / 2)
+        gap = jnp.dot(x, basis, precision="highest")[None] - a * means  # [K, D]
+        shares = jax.nn.softmax(log_weights - (precision[None] * gap**2).sum(1) / 2)
         eps = s * precision * (shares @ gap)
         return jnp.dot(basis, eps, precision="highest")
 

@@ -7,7 +7,7 @@ N(m(x_t), v I) of the model, and q_t = N(a y, s^2 I) for the known part of x_t,
     draw K of them with these weights, where they are fewer than K / 2 in effect,
     move       the hole by the model's step, and the known part by that step times q_{t-1}.
 
-Asymptotically, in K, exact for the model's own steps; the last one has no noise, and puts y down.
+Asymptotically, in K, exact for the model's own steps; the last has no noise and weighs nothing.
 The picture is one of them, drawn with their weights at the time. To draw all anew only where need
 be, and systematically (Kitagawa 1996), is no part of the paper: it keeps more of them apart.
 """
@@ -88,7 +88,7 @@ class MCGDiff:
         mean = at.toward(x0, at.noise_in(x, x0), jnp.zeros(()), fresh)
         spread, level = (at.next_sigma * fresh) ** 2, at.next_sigma**2  # v and s'^2
         fit = _log_normal(mean, at.next_signal * image, spread + level)
-        fit = jnp.where(at.next_sigma > 0, fit, 0) - _log_normal(x, at.signal * image, at.sigma**2)
+        fit = jnp.where(at.next_sigma > 0, fit - _log_normal(x, at.signal * image, at.sigma**2), 0)
         log_weights = state.log_weights + jnp.where(known, fit, 0).sum((1, 2, 3))
         chosen, log_weights = _drawn(key_draw, log_weights)
         trust = jnp.where(at.next_sigma > 0, level / jnp.maximum(spread + level, 1e-30), 0)

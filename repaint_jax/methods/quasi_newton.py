@@ -61,8 +61,8 @@ class Pairs(NamedTuple):
 
     def learn(self, g: jax.Array, w: jax.Array) -> Pairs:
         """With one more, which falls out the oldest."""
-        return Pairs(*(jnp.roll(all_, 1, 0).at[0].set(one.ravel()) for all_, one in zip(
-            self, (g, w), strict=True)))  # fmt: skip
+        new = (g.ravel(), w.ravel())
+        return Pairs(*(jnp.roll(old, 1, 0).at[0].set(a) for old, a in zip(self, new, strict=True)))
 
 
 class Progress(NamedTuple):
@@ -94,7 +94,8 @@ class Covariance(NamedTuple):
         gram = (gram + gram.T) / 2
         length, turn = jnp.linalg.eigh(gram)
         kept = length > 1e-5 * length[-1]  # float32 tells no more
-        rows = _dot((turn * jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, length, 1)), 0)).T, w)
+        inverse = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, length, 1)), 0)
+        rows = _dot((turn * inverse[None]).T, w)
         variance, turn = jnp.linalg.eigh(_dot(rows, rows.T))  # those of S
         above = variance > floor
         rest = floor / (1 + snr * floor)
@@ -107,7 +108,7 @@ class Covariance(NamedTuple):
 
     def solve(self, residual: jax.Array, known: jax.Array) -> jax.Array:
         """P with M C M^T p = residual, f32[H W C], both 0 in the hole; by Woodbury's identity."""
-        rows = jnp.where(known, self.rows, 0) * jnp.sqrt(self.share)[:, None]
+        rows = jnp.where(known[None], self.rows, 0) * jnp.sqrt(self.share)[:, None]
         inner = self.rest * jnp.eye(len(rows)) + _dot(rows, rows.T)
         left = residual - _dot(rows.T, jnp.linalg.solve(inner, _dot(rows, residual)))
         return left / self.rest
