@@ -64,8 +64,9 @@ class MCGDiff:
         keys = jax.random.split(key, self.particles)
         particles = jax.vmap(lambda key: State.noise(key, observation, at).x)(keys)
         share = 1 / (1 + at.sigma**2)
-        both = share * at.signal * observation.image + at.sigma * jnp.sqrt(share) * particles
-        particles = jnp.where(observation.known, both, particles)
+        image, known = observation.image[None], observation.known[None]
+        both = share * at.signal * image + at.sigma * jnp.sqrt(share) * particles
+        particles = jnp.where(known, both, particles)
         return Population(
             particles[0], jnp.zeros_like(particles[0]), particles, jnp.zeros(self.particles)
         )

@@ -87,13 +87,14 @@ class Covariance(NamedTuple):
         """That of x_0 at the level with (a / s)^2 = snr."""
         g, w = pairs
         size = (g * w).sum(1)
-        # To length 1 in S; without what no covariance has.
-        scale = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1)), 0)
+        # To length 1 in S; without what no covariance has, or hardly one.
+        fits = size > 0.01 * jnp.sqrt((g * g).sum(1) * (w * w).sum(1))
+        scale = jnp.where(fits, jax.lax.rsqrt(jnp.where(fits, size, 1)), 0)
         g, w = g * scale[:, None], w * scale[:, None]
         gram = _dot(g, w.T)
         gram = (gram + gram.T) / 2
         length, turn = jnp.linalg.eigh(gram)
-        kept = length > 1e-5 * length[-1]  # float32 tells no more
+        kept = length > 1e-3 * length[-1]  # so that roundings stay small
         inverse = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, length, 1)), 0)
         rows = _dot((turn * inverse[None]).T, w)
         variance, turn = jnp.linalg.eigh(_dot(rows, rows.T))  # those of S
