@@ -94,7 +94,7 @@ class Covariance(NamedTuple):
         gram = _dot(g, w.T)
         gram = (gram + gram.T) / 2
         length, turn = jnp.linalg.eigh(gram)
-        kept = length > 1e-3 * length[-1]  # so that roundings stay small
+        kept = length > 1e-5 * length[-1]  # float32 tells no more
         inverse = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, length, 1)), 0)
         rows = _dot((turn * inverse[None]).T, w)
         variance, turn = jnp.linalg.eigh(_dot(rows, rows.T))  # those of S
