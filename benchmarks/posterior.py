@@ -276,7 +276,7 @@ def plot(rows: Iterable[dict[str, Any]], path: Path) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=7, fontsize=8)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=90)
+        figure.savefig(temporary, format="png", dpi=80)
 
 
 if __name__ == "__main__":

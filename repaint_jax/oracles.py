@@ -38,6 +38,7 @@ __all__ = [
     "Mixture",
     "Oracle",
     "kl_divergence",
+    "kl_of_draws",
     "mode_error",
     "sliced_distance",
 ]
@@ -172,11 +173,6 @@ class Oracle:
     def hole(self, pictures: np.ndarray) -> np.ndarray:
         """The values in the holes of pictures [N, H, W, 1], float64[N, hole]."""
         return np.asarray(pictures, np.float64)[:, ~self.known, 0]
-
-    @property
-    def mask(self) -> np.ndarray:
-        """bool[H, W], as `inpaint` takes it."""
-        return self.known
 
 
 def pair() -> Oracle:

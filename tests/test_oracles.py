@@ -1,6 +1,8 @@
 """The oracles are right: by automatic differentiation, by rejection, by brute force."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -136,3 +138,29 @@ def test_figures_tell_a_wrong_mean_a_wrong_spread_and_wrong_shares():
     shifted = fork.draw(np.random.default_rng(1), 50_000) + 0.05
     same = sliced_distance(shifted, fork.draw(np.random.default_rng(2), 50_000))
     assert same == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_goes_on_and_refuses_in_a_line(tmp_path):
+    def run(*flags):
+        command = [sys.executable, "-m", "benchmarks.posterior", f"--workdir={tmp_path}", *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    asked = ("--priors=pair,fork", "--methods=mmps,ddnm", "--calls=20", "--seconds=0")
+    done = run(*asked)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert {(row["prior"], row["method"]) for row in rows} == {
+        (prior, name) for prior in ("pair", "fork") for name in ("mmps", "ddnm")
+    }
+    (kl,) = (row["kl"][0] for row in rows if (row["prior"], row["method"]) == ("pair", "mmps"))
+    assert 0 < kl < 0.02  # 18 calls, 6 levels
+    assert "| mmps | 18 |" in done.stdout
+    assert (tmp_path / "posterior.png").read_bytes().startswith(b"\x89PNG")
+
+    lines = (tmp_path / "rows.jsonl").read_text()
+    assert run(*asked).returncode == 0
+    assert (tmp_path / "rows.jsonl").read_text() == lines
+    wrong = run("--priors=pear")
+    assert wrong.returncode == 1
+    assert wrong.stderr.strip().splitlines()[-1].startswith("error: --priors: some of pair, quad")
