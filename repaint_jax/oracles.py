@@ -29,7 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from repaint_jax.denoisers import Denoiser, levels
+from repaint_jax.adapters import levels
+from repaint_jax.denoisers import Denoiser
 from repaint_jax.schedules import NoiseSchedule
 
 __all__ = [
