@@ -16,6 +16,7 @@ from repaint_jax.pictures.windows import (
     Window,
     cut_out,
     put_back,
+    softness,
     window_of_all,
     windows_round_holes,
 )
@@ -58,6 +59,7 @@ def stream_photo(
     sampler: Sampler,
     window: Windows,
     margin: float,
+    keep_partial: bool,
     segment: int,
 ) -> Iterator[PhotoProgress]:
     """See `Pipeline.stream_photo`."""
@@ -69,13 +71,17 @@ def stream_photo(
         windows = [window_of_all(known.shape, pipeline.shape)] if not known.all() else []
     else:
         windows = windows_round_holes(known, pipeline.shape, margin=margin)
-    _tell_softness(windows, pipeline.shape)
+    if words := softness(windows, pipeline.shape):
+        warnings.warn(words, stacklevel=2)
     photos = [photo] * num_samples
     unfilled = known.copy()
     total = len(windows) * sampler.total_calls
     for i, part in enumerate(windows):
         batches = pipeline.batches(num_samples, jax.random.fold_in(key, i), segment=segment)
-        tasks = [Task("", *cut_out(each, unfilled, part, pipeline.shape), 0) for each in photos]
+        tasks = [
+            Task("", *cut_out(each, unfilled, part, pipeline.shape, keep_partial=keep_partial), 0)
+            for each in photos
+        ]
         filled: list[np.ndarray] = []
         done = i * sampler.total_calls
         jobs = [(task, j) for j, task in enumerate(tasks)]
@@ -92,15 +98,3 @@ def stream_photo(
         unfilled[part.inside] = True  # a later window sees it
     last = windows[-1] if windows else window_of_all(known.shape, pipeline.shape)
     yield PhotoProgress(total, total, last, [], photos)
-
-
-def _tell_softness(windows: list[Window], shape: tuple[int, int]) -> None:
-    """Warns where the model's pixels will be seen."""
-    factor = max((window.height / shape[0] for window in windows), default=0.0)
-    if factor > 2:
-        warnings.warn(
-            f"the model fills {shape[0]}x{shape[1]} pixels, which are enlarged {factor:.1f} times "
-            "for the largest hole and its margin: that will be soft; take a smaller margin, paint "
-            "smaller holes one by one, or a model of larger pictures",
-            stacklevel=3,
-        )

@@ -171,6 +171,7 @@ class Pipeline:
         sampler: Sampler | None = None,
         window: Windows = "hole",
         margin: float = 0.5,
+        keep_partial: bool = False,
         segment: int = SEGMENT,
     ) -> Iterator[PhotoProgress]:
         """`inpaint_photo`, to watch it. Closing the iterator cancels it within a segment.
@@ -187,6 +188,8 @@ class Pipeline:
             window: round each "hole", or the "whole" photograph, mirrored at its border where its
                 aspect ratio is not the model's.
             margin: what is seen round a hole, on each side, in units of its own longer side.
+            keep_partial: whether a pixel of the model's size is known if any of it is, and not only
+                if all is.
             segment: steps between two looks, at most.
 
         Yields:
@@ -210,6 +213,7 @@ class Pipeline:
             sampler=sampler or self.sampler(),
             window=window,
             margin=margin,
+            keep_partial=keep_partial,
             segment=segment,
         )
 

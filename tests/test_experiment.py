@@ -141,6 +141,7 @@ def test_mask_files_are_paired_by_name_and_inverted_on_demand(config, tmp_path):
     for name, mask in keep.items():
         Image.fromarray(mask).save(folder / f"{name}.png")
     config.mask = str(folder)
+    config.window = "centre"
     config.num_samples = 1
     run_inpainting(config, tmp_path / "out")
     masks = {name: read(tmp_path / "out" / "known_mask" / f"{name}.png") for name in "ab"}

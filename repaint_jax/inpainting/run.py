@@ -13,6 +13,7 @@ from repaint_jax.config import as_json, check_fields, config_errors
 from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.arithmetic import begun_with, settle_dtype
 from repaint_jax.inpainting.building import build_pipeline, build_sampler
+from repaint_jax.inpainting.photographs import Photograph, read_photographs, window_of
 from repaint_jax.inpainting.results import Results
 from repaint_jax.pictures import plots
 from repaint_jax.pictures.inputs import read_inputs
@@ -50,13 +51,15 @@ def run_inpainting(
     config = settle_dtype(config, begun_with(workdir / "unfinished" / "run.json"))
     pipeline = build_pipeline(config)
     sampler = build_sampler(config, pipeline)
-    tasks = build_tasks(config, pipeline)
+    photographs, tasks = build_inputs(config, pipeline)
+    facts = [pipeline.fingerprint.encode(), *(each.digest for each in photographs)]
     run = {
-        "inputs": _inputs(tasks, pipeline.fingerprint),
+        "inputs": _inputs(tasks, b"".join(facts)),
         "pictures": [task.name for task in tasks],
+        "photographs": [each.name for each in photographs],
         "config": as_json(config),
     }
-    results = Results(workdir, run, processes.index)
+    results = Results(workdir, run, photographs, processes.index)
     results.save_inputs(processes.share(tasks))
     jobs = [(task, j) for task in tasks for j in range(config.num_samples)]
     size = min(config.batch_size, len(jobs))
@@ -69,6 +72,7 @@ def run_inpainting(
     with config_errors("config.model"), closing(walk):
         for _, sampled in walk:
             results.save_samples(sampled, sampler.resampling)
+            results.save_photographs(sampled.jobs)
     processes.wait_for_all()
     missing = len(jobs) - results.num_finished()
     if missing:
@@ -77,9 +81,9 @@ def run_inpainting(
         results.finish(tasks, sampler, batches.compile_seconds)
 
 
-def _inputs(tasks: Iterable[Task], fingerprint: str) -> str:
+def _inputs(tasks: Iterable[Task], facts: bytes) -> str:
     """Tells these pictures, masks and weights from others."""
-    digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
+    digest = hashlib.blake2b(facts, digest_size=16)
     for task in tasks:
         digest.update(repr((task.name, task.image.shape)).encode())
         digest.update(task.image.tobytes() + task.known.tobytes())
@@ -95,10 +99,13 @@ def run_schedule_plot(config: ConfigDict, workdir: Path) -> None:
     echo(str(path))
 
 
-def build_tasks(config: ConfigDict, pipeline: Pipeline) -> list[Task]:
-    """The pictures with their masks, at the size the model takes."""
+def build_inputs(config: ConfigDict, pipeline: Pipeline) -> tuple[list[Photograph], list[Task]]:
+    """The pictures with their masks at the size the model takes, and whose windows they are."""
     if not config.image:
         raise ConfigError("config.image: no picture is given; set --config.image=FILE or a folder")
+    if window_of(config) != "centre":
+        photographs = read_photographs(config, pipeline)
+        return photographs, [task for each in photographs for task in each.tasks]
     inputs = read_inputs(
         config.image,
         config.mask,
@@ -106,5 +113,6 @@ def build_tasks(config: ConfigDict, pipeline: Pipeline) -> list[Task]:
         pipeline.channels,
         seed=config.seed,
         invert=config.invert_mask,
+        keep_partial=config.keep_partial,
     )
-    return [Task(*each, stream) for stream, each in enumerate(inputs)]
+    return [], [Task(*each, stream) for stream, each in enumerate(inputs)]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from repaint_jax.pictures.resizing import Shape, fit, resize_masked
+from repaint_jax.pictures.resizing import Shape, fit, resize_masked, sides
 
 
 class Window(NamedTuple):
@@ -70,16 +70,58 @@ def window_of_all(source: Shape, shape: Shape) -> Window:
     return _fitted(Window(0, 0, *source), source, shape)
 
 
-def cut_out(
-    photo: np.ndarray, known: np.ndarray, window: Window, shape: Shape
-) -> tuple[np.ndarray, np.ndarray]:
-    """A window at the model's size: uint8[h, w, C], and bool[h, w], unknown where any of it was.
+def softness(windows: list[Window], shape: Shape) -> str | None:
+    """Words for windows of more than twice the model's size; None where there are none."""
+    factor = max((window.height / shape[0] for window in windows), default=0.0)
+    if factor <= 2:
+        return None
+    return (
+        f"the model fills {sides(shape)} pixels, which are enlarged {factor:.1f} times for the "
+        "largest hole and its margin: that will be soft; take a smaller margin, paint smaller "
+        "holes one by one, or a model of larger pictures"
+    )
 
-    Beyond the border the photograph is mirrored, and so is what is known of it.
+
+def padding(windows: list[Window], source: Shape) -> str | None:
+    """Words for windows that reach beyond the border of a photograph; None where none does."""
+    beyond = [w for w in windows if w.height > source[0] or w.width > source[1]]
+    if not beyond:
+        return None
+    largest = max(beyond)
+    return (
+        f"{sides(source)} pixels are not of the model's aspect ratio: mirrored at the border, what "
+        f"is known and holes alike, to {sides((largest.height, largest.width))}"
+    )
+
+
+def cut_out(
+    photo: np.ndarray,
+    known: np.ndarray,
+    window: Window,
+    shape: Shape,
+    *,
+    keep_partial: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A window at the model's size: uint8[h, w, C], and bool[h, w].
+
+    A pixel is unknown where any of it was or, with `keep_partial`, where all of it was. Beyond the
+    border the photograph is mirrored, and so is what is known of it.
     """
     rows = _mirrored(window.top, window.bottom, len(photo))
     columns = _mirrored(window.left, window.right, photo.shape[1])
-    return resize_masked(photo[rows][:, columns], known[rows][:, columns], shape)
+    part, part_known = photo[rows][:, columns], known[rows][:, columns]
+    return resize_masked(part, part_known, shape, keep_partial=keep_partial)
+
+
+def at_full_size(known: np.ndarray, window: Window, source: Shape) -> np.ndarray:
+    """A mask of a window at the model's size, bool[h, w], at the photograph's, bool[H, W]."""
+    rows, columns = (
+        (np.arange(size) - start) * count // length
+        for size, start, count, length in zip(
+            source, window[:2], known.shape, window[2:], strict=True
+        )
+    )
+    return known[rows][:, columns]
 
 
 def put_back(
