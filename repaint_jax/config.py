@@ -58,6 +58,13 @@ SAMPLING: Fields = {
     "margin": Field(
         0.5, float, "of a window round a hole, on each side, in units of the hole's longer side", 0
     ),
+    "enlargement": Field(
+        2.0,
+        float,
+        "how many times a window may be larger than the model's pictures: to keep to it, long thin "
+        "holes are cut",
+        1,
+    ),
     "num_samples": Field(1, int, "ways to fill each picture", 1, 100_000),
     "batch_size": Field(1, int, "pictures sampled at once", 1),
     "seed": Field(0, int, "of all random numbers", 0, 2**32 - 1),

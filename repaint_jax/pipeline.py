@@ -171,13 +171,15 @@ class Pipeline:
         sampler: Sampler | None = None,
         window: Windows = "hole",
         margin: float = 0.5,
+        enlargement: float = 2.0,
         keep_partial: bool = False,
         segment: int = SEGMENT,
     ) -> Iterator[PhotoProgress]:
         """`inpaint_photo`, to watch it. Closing the iterator cancels it within a segment.
 
         A window round each hole is brought to the model's size, filled, and brought back; of it
-        only the hole's pixels are taken. One window comes after the other and sees what was filled.
+        only the hole's pixels are taken. Long thin holes are cut into several, and small ones that
+        are near share one. One window comes after the other and sees what was filled.
 
         Args:
             image: uint8[H, W, C] of any height and width.
@@ -188,6 +190,8 @@ class Pipeline:
             window: round each "hole", or the "whole" photograph, mirrored at its border where its
                 aspect ratio is not the model's.
             margin: what is seen round a hole, on each side, in units of its own longer side.
+            enlargement: how many times a window may be larger than the model's pictures, where a
+                hole is thin enough to be cut.
             keep_partial: whether a pixel of the model's size is known if any of it is, and not only
                 if all is.
             segment: steps between two looks, at most.
@@ -213,6 +217,7 @@ class Pipeline:
             sampler=sampler or self.sampler(),
             window=window,
             margin=margin,
+            enlargement=enlargement,
             keep_partial=keep_partial,
             segment=segment,
         )

@@ -10,6 +10,9 @@ from PIL import Image
 from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.inpainting import results
 from repaint_jax.inpainting.run import run_inpainting
+from repaint_jax.pictures.patches import patches_of_holes
+from repaint_jax.pictures.windows import cut_out, put_back
+from repaint_jax.runtime.processes import Processes
 
 SIDE = 16  # of the tiny model's pictures
 COLOURS = np.random.default_rng(0).integers(60, 190, (70, 110, 3), np.uint8)
@@ -90,7 +93,7 @@ def test_files_of_every_orientation_and_mode_go_through(config, tmp_path):
 
 def test_the_whole_is_seen_at_once_and_mirrored_where_it_does_not_fit(config, tmp_path, capsys):
     config.window = "whole"
-    with pytest.warns(UserWarning, match=r"me: the model fills 16x16 pixels, .* 6.9 times"):
+    with pytest.warns(UserWarning, match=r"me: the model's 16x16 pixels are enlarged 6.9 times"):
         run_inpainting(config, tmp_path / "out")
     assert "me: 70x110 pixels are not of the model's aspect ratio" in capsys.readouterr().out
     assert read(tmp_path / "out/original/me.png").shape == (SIDE, SIDE, 3)
@@ -111,6 +114,46 @@ def test_generated_masks_cover_the_whole_at_the_models_size(config, tmp_path, ma
     changed = (read(tmp_path / "out/inpainted/me_0.png") != COLOURS[:64, :64]).any(-1)
     assert not changed[known].any()
     assert changed[~known].mean() > 0.9
+
+
+def test_a_long_scratch_is_filled_turn_by_turn_each_seeing_the_earlier_ones(config, tmp_path):
+    known = np.ones((70, 110), bool)
+    known[33:35, 5:105] = False
+    Image.fromarray(known).save(tmp_path / "mask.png")
+    run_inpainting(config, tmp_path / "out")
+    windows = sorted((tmp_path / "out/windows").iterdir())
+    assert len(windows) == 2 * 7  # of 32 pixels at the most, each round 16 of the scratch
+    assert read(tmp_path / "out/inpainted/me_0.png").shape == (70, 110, 3)
+    (turn, later), known = patches_of_holes(known, (SIDE, SIDE)), np.where(known, 255, 0)
+    assert len(turn) == 4
+    photo, mask = COLOURS.copy(), known == 255
+    for k, patch in enumerate(turn):
+        put_back(photo, mask, patch, read(tmp_path / f"out/windows/me-{k + 1}_1.png"))
+        mask[patch.box.inside] = True
+    image, seen = cut_out(photo, mask, later[0].window, (SIDE, SIDE))
+    filled = read(tmp_path / "out/windows/me-5_1.png")
+    np.testing.assert_array_equal(filled[seen], image[seen])  # what was filled counts as known
+    unseen, _ = cut_out(COLOURS, known == 255, later[0].window, (SIDE, SIDE))
+    assert (unseen != image)[seen].any()
+
+
+def test_processes_share_photographs_and_not_their_windows(config, tmp_path):
+    known = np.ones((70, 110), bool)
+    known[33:35, 5:105] = False
+    Image.fromarray(known).save(tmp_path / "mask.png")
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for name in "ab":
+        Image.fromarray(COLOURS[:, ::-1] if name == "b" else COLOURS).save(folder / f"{name}.png")
+    config.update({"image": str(folder), "batch_size": 4})
+    run_inpainting(config, tmp_path / "one")
+    for index in range(2):
+        assert not (tmp_path / "two/grid.png").exists()
+        run_inpainting(config, tmp_path / "two", processes=Processes(index, 2))
+    assert (tmp_path / "two/grid.png").exists()
+    for file in outputs(tmp_path / "one"):
+        one, two = read(tmp_path / "one" / file), read(tmp_path / "two" / file)
+        assert np.abs(one.astype(int) - two).max() <= 1
 
 
 def test_the_centre_is_what_it_was(config, tmp_path):

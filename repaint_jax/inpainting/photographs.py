@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +19,17 @@ from repaint_jax.pictures.inputs import InputFile, find_inputs, generated_masks
 from repaint_jax.pictures.mask_files import load_masked
 from repaint_jax.pictures.masks import MASKS
 from repaint_jax.pictures.originals import filled_original, read_original, save_original
-from repaint_jax.pictures.resizing import sides
-from repaint_jax.pictures.windows import (
-    Window,
-    at_full_size,
-    cut_out,
-    padding,
-    put_back,
-    softness,
-    window_of_all,
-    windows_round_holes,
-)
+from repaint_jax.pictures.patches import padding, patch_of_all, patches_of_holes, softness
+from repaint_jax.pictures.resizing import Shape, sides
+from repaint_jax.pictures.windows import Patch, at_full_size, cut_out, put_back, window_of_all
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.runtime.batches import Task
 from repaint_jax.runtime.console import echo
 
 WINDOWS = ("hole", "whole", "centre")
+
+
+Filled = Callable[[str], np.ndarray]  # the picture of a task of that name, uint8[h, w, C]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,24 +40,50 @@ class Photograph:
         name: of its results.
         source: where it is.
         read: gives uint8[H, W, C] and bool[H, W], True = known, anew: many would fill the memory.
-        windows: what is filled of it.
-        tasks: the windows at the model's size.
+        turns: the patches that are filled one turn after the other.
+        tasks: their windows at the model's size, by turns, when nothing is filled yet.
+        keep_partial: see `cut_out`.
         digest: of its pixels and its mask.
     """
 
     name: str
     source: Source
     read: Callable[[], tuple[np.ndarray, np.ndarray]]
-    windows: list[Window]
-    tasks: list[Task]
+    turns: list[list[Patch]]
+    tasks: list[list[Task]]
+    keep_partial: bool
     digest: bytes
 
-    def save(self, stem: Path, parts: Sequence[np.ndarray]) -> Path:
-        """Writes it with its windows filled, uint8[h, w, C] each, as `save_original` does."""
-        filled, known = self.read()
-        for window, part in zip(self.windows, parts, strict=True):
-            filled = put_back(filled, known, window, part)
-        return save_original(stem, filled_original(read_original(self.source), known, filled))
+    def tasks_of(self, turn: int, filled: Filled) -> list[Task]:
+        """The tasks of a turn, which see what earlier ones have filled."""
+        if turn == 0:
+            return self.tasks[0]
+        if turn >= len(self.turns):
+            return []
+        photo, known = self._filled_until(turn, filled)
+        return [
+            replace(task, image=image, known=seen)
+            for task, patch in zip(self.tasks[turn], self.turns[turn], strict=True)
+            for image, seen in [
+                cut_out(
+                    photo, known, patch.window, task.known.shape, keep_partial=self.keep_partial
+                )
+            ]
+        ]
+
+    def save(self, stem: Path, filled: Filled) -> Path:
+        """Writes it with all of its holes filled, as `save_original` does."""
+        photo, _ = self._filled_until(len(self.turns), filled)
+        _, known = self.read()
+        return save_original(stem, filled_original(read_original(self.source), known, photo))
+
+    def _filled_until(self, turn: int, filled: Filled) -> tuple[np.ndarray, np.ndarray]:
+        photo, known = self.read()
+        for patches, tasks in zip(self.turns[:turn], self.tasks, strict=False):
+            for patch, task in zip(patches, tasks, strict=True):
+                put_back(photo, known, patch, filled(task.name))
+                known[patch.box.inside] = True
+        return photo, known
 
 
 def window_of(config: ConfigDict) -> str:
@@ -83,17 +104,17 @@ def read_photographs(config: ConfigDict, pipeline: Pipeline) -> list[Photograph]
     Warns:
         UserWarning: a window is more than twice the model's size, and will be soft.
     """
-    files = find_inputs(config.image, config.mask)
     photographs: list[Photograph] = []
-    for i, file in enumerate(files):
+    stream = 0
+    for i, file in enumerate(find_inputs(config.image, config.mask)):
         drawn = None
         if config.mask in MASKS:
             (drawn,) = generated_masks(
                 config.mask, pipeline.shape, [i], seed=config.seed, invert=config.invert_mask
             )
-        stream = sum(len(each.tasks) for each in photographs)
         photographs.append(_photograph(file, drawn, config, pipeline, stream))
-    names = Counter(task.name for each in photographs for task in each.tasks)
+        stream += sum(map(len, photographs[-1].tasks))
+    names = Counter(task.name for each in photographs for turn in each.tasks for task in turn)
     if clash := [name for name, count in names.items() if count > 1]:
         raise ImageError(f"{clash[0]}: the name of a picture and of another's window: rename it")
     return photographs
@@ -106,39 +127,52 @@ def _photograph(
     pipeline: Pipeline,
     stream: int,
 ) -> Photograph:
-    """A photograph under a mask that is its file's, or was drawn for its whole window."""
+    """A photograph under its mask's file, or one that was drawn for its whole window."""
     read = partial(_read, file, drawn, pipeline, config.invert_mask)
     photo, known = read()
-    if window_of(config) == "whole":
-        windows = [window_of_all(known.shape, pipeline.shape)]
-    else:
-        windows = windows_round_holes(known, pipeline.shape, margin=config.margin)
-    tasks = []
-    for k, window in enumerate(windows):
+    turns = _turns(known, config, pipeline.shape)
+    patches = [patch for turn in turns for patch in turn]
+    names = [f"{file.name}-{k + 1}" for k in range(len(patches))]
+    tasks: list[Task] = []
+    for patch, name in zip(patches, names if len(names) > 1 else [file.name], strict=True):
         image, seen = cut_out(
-            photo, known, window, pipeline.shape, keep_partial=config.keep_partial
+            photo, known, patch.window, pipeline.shape, keep_partial=config.keep_partial
         )
-        if window_of(config) == "whole" and drawn is not None:
+        if drawn is not None and window_of(config) == "whole":
             seen = drawn  # which may be finer than what is seen of it
-        elif seen.all():
-            raise ConfigError(
-                f"config.keep_partial: of {file.name} a hole is lost at the model's "
-                f"{sides(pipeline.shape)} pixels, which are all kept in part: set it to False"
-            )
-        elif not seen.any():
-            raise ConfigError(
-                f"config.margin: of {file.name} nothing is known round a hole at the model's "
-                f"{sides(pipeline.shape)} pixels: take a margin above {config.margin}, paint "
-                "less, or set --config.keep_partial=True for patterns as fine as these pixels"
-            )
-        name = file.name if len(windows) == 1 else f"{file.name}-{k + 1}"
-        tasks.append(Task(name, image, seen, stream + k))
-    if words := softness(windows, pipeline.shape):
+        else:
+            _check_seen(seen, file.name, config)
+        tasks.append(Task(name, image, seen, stream + len(tasks)))
+    if words := softness(patches, pipeline.shape):
         warnings.warn(f"{file.name}: {words}", stacklevel=2)
-    if words := padding(windows, known.shape):
+    if words := padding(patches, known.shape):
         echo(f"{file.name}: {words}")
-    digest = hashlib.blake2b(photo.tobytes() + known.tobytes(), digest_size=16)
-    return Photograph(file.name, file.source, read, windows, tasks, digest.digest())
+    digest = hashlib.blake2b(photo.tobytes() + known.tobytes(), digest_size=16).digest()
+    rest = iter(tasks)
+    by_turns = [[next(rest) for _ in turn] for turn in turns]
+    return Photograph(file.name, file.source, read, turns, by_turns, config.keep_partial, digest)
+
+
+def _turns(known: np.ndarray, config: ConfigDict, shape: Shape) -> list[list[Patch]]:
+    if window_of(config) == "whole":
+        return [[patch_of_all(known.shape, shape)]]
+    return patches_of_holes(known, shape, margin=config.margin, enlargement=config.enlargement)
+
+
+def _check_seen(seen: np.ndarray, name: str, config: ConfigDict) -> None:
+    """Refuses a window without holes, or of holes alone, at the model's size."""
+    size = f"at the model's {sides(seen.shape)} pixels"
+    if seen.all():
+        raise ConfigError(
+            f"config.keep_partial: of {name} a hole is lost {size}, which are all kept in part: "
+            "set it to False"
+        )
+    if not seen.any():
+        raise ConfigError(
+            f"config.margin: of {name} nothing is known round a hole {size}: take a margin above "
+            f"{config.margin}, paint less, or set --config.keep_partial=True for patterns as fine "
+            "as these pixels"
+        )
 
 
 def _read(

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from repaint_jax.config import refuse_changes
 from repaint_jax.errors import ConfigError
 from repaint_jax.files import append_line, read_json, read_lines, sweep, workdir_errors, write_text
-from repaint_jax.inpainting.photographs import Photograph
+from repaint_jax.inpainting.photographs import Filled, Photograph
 from repaint_jax.pictures.grids import masked_preview, overview
 from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.metrics import psnr, ssim
@@ -160,22 +161,21 @@ class Results:
         """Writes the photographs whose windows are all there since these were filled."""
         if not self._photographs:
             return
-        of = {task.name: each for each in self._photographs for task in each.tasks}
+        of = {task.name: each for each in self._photographs for task in chain(*each.tasks)}
         there = self._samples()
         written = {(row["photograph"], row["sample"]) for row in self._rows("photograph")}
         for photograph, sample in dict.fromkeys((of[task.name], sample) for task, sample in jobs):
-            windows = {(task.name, sample) for task in photograph.tasks}
+            windows = {(task.name, sample) for task in chain(*photograph.tasks)}
             if windows <= there and (photograph.name, sample) not in written:
-                self._save_photograph(photograph, sample)
+                path = self.workdir / "inpainted" / f"{photograph.name}_{sample}"
+                file = photograph.save(path, self.filled(photograph, sample))
+                row = {"photograph": photograph.name, "sample": sample}
+                append_line(self._log, {**row, "file": str(file.relative_to(self.workdir))})
 
-    def _save_photograph(self, photograph: Photograph, sample: int) -> None:
-        parts = [
-            load_image(self._sample_path(task.name, sample), channels=task.image.shape[2])
-            for task in photograph.tasks
-        ]
-        path = photograph.save(self.workdir / "inpainted" / f"{photograph.name}_{sample}", parts)
-        row = {"photograph": photograph.name, "sample": sample}
-        append_line(self._log, {**row, "file": str(path.relative_to(self.workdir))})
+    def filled(self, photograph: Photograph, sample: int) -> Filled:
+        """What was filled of a photograph, by its tasks' names."""
+        channels = photograph.tasks[0][0].image.shape[2]
+        return lambda name: load_image(self._sample_path(name, sample), channels=channels)
 
     def finish(self, tasks: list[Task], sampler: Sampler, compile_seconds: float) -> None:
         """Writes grid.png and metrics.json, once all samples are there, and says where they are."""
