@@ -28,7 +28,7 @@ from repaint_jax.web.security import is_served
 from repaint_jax.web.strokes import hole_of
 
 # The command leaves this to the page, which tells `enlarged`.
-pytestmark = pytest.mark.filterwarnings("ignore:the model fills")
+pytestmark = pytest.mark.filterwarnings("ignore:the model's")
 
 ME, YOU = "0" * 32, "1" * 32
 
@@ -331,7 +331,7 @@ def test_a_job_tells_of_itself_in_order(me):
     assert seen
     calls = [data["calls"] for data in seen]
     assert calls == sorted(calls)
-    assert calls[-1] <= seen[0]["total"] == 50
+    assert calls[-1] <= seen[0]["total"] == 100  # two windows
     for data in seen:
         assert len(data["previews"]) in (0, 2)  # at the end there are the pictures
         assert data["seconds_left"] >= 0

@@ -79,7 +79,7 @@ def serve(
     worker = Worker(load, num_samples=num_samples, on_settled=on_settled)
     server = PageServer(application(worker, host=host, token=token), worker)
     # The page says so itself, to the person whose hole it is.
-    warnings.filterwarnings("ignore", message="the model fills .* enlarged")
+    warnings.filterwarnings("ignore", message="the model's .* pixels are enlarged")
     echo(invitation(host, listener.getsockname()[1], token))
     worker.start()
     try:
