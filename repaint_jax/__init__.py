@@ -3,7 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from repaint_jax.denoisers import Denoiser, noise_from_v, noise_from_x0
+from repaint_jax.adapters import (
+    noise_from_denoiser,
+    noise_from_v,
+    noise_from_velocity,
+    noise_from_x0,
+)
+from repaint_jax.denoisers import Denoiser
 from repaint_jax.guidance import classifier_free, guided, with_label
 from repaint_jax.methods import RePaint
 from repaint_jax.resampling import ResampleSchedule
@@ -29,7 +35,9 @@ __all__ = [
     "inpaint",
     "inpaint_batch",
     "load_pipeline",
+    "noise_from_denoiser",
     "noise_from_v",
+    "noise_from_velocity",
     "noise_from_x0",
     "trajectory",
     "with_label",

@@ -45,6 +45,26 @@ SAMPLING: Fields = {
         "a folder of masks, white = keep, black = fill",
     ),
     "invert_mask": Field(False, bool, "whether white marks the hole"),
+    "keep_partial": Field(
+        False, bool, "whether a pixel of the model's size is kept if any of it is, not only if all"
+    ),
+    "window": Field(
+        None,
+        str | None,
+        "hole, a window round each hole of the picture at its own size; whole, all of it in one; "
+        "centre, the picture cropped to the model's aspect ratio and at its size; by default hole "
+        "under mask files, centre under generated masks",
+    ),
+    "margin": Field(
+        0.5, float, "of a window round a hole, on each side, in units of the hole's longer side", 0
+    ),
+    "enlargement": Field(
+        2.0,
+        float,
+        "how many times a window may be larger than the model's pictures: to keep to it, long thin "
+        "holes are cut",
+        1,
+    ),
     "num_samples": Field(1, int, "ways to fill each picture", 1, 100_000),
     "batch_size": Field(1, int, "pictures sampled at once", 1),
     "seed": Field(0, int, "of all random numbers", 0, 2**32 - 1),

@@ -3,7 +3,7 @@
 A model is any callable `model(x, t)`: x float32[B, H, W, C] at noise level t, t int32[B] in network
 time, result the predicted noise, float32[B, H, W, C]; or [B, H, W, 2C] when it also predicts a
 variance (Nichol & Dhariwal 2021, Sec. 3.1), whose first C channels are the noise. Models that
-predict x_0 or v are turned into noise predictors by `noise_from_x0` and `noise_from_v`.
+predict something else are turned into noise predictors by `repaint_jax.adapters`.
 
 With ac = alphas_cumprod and ac' = ac_{t-1}, a reverse step draws
 
@@ -22,11 +22,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from repaint_jax.schedules import NoiseSchedule
 
-__all__ = ["Denoiser", "Variance", "noise_from_unit_range", "noise_from_v", "noise_from_x0"]
+__all__ = ["Denoiser", "Variance"]
 
 Variance = Literal["fixed_small", "fixed_large"]
 
@@ -165,99 +164,3 @@ def posterior(
         return mean, large * at.log_variance_large + (1 - large) * at.log_variance_small
     fixed = {"fixed_small": at.log_variance_small, "fixed_large": at.log_variance_large}
     return mean, fixed[variance]
-
-
-def noise_predictor(model: Denoiser, prediction: str, noise: NoiseSchedule) -> Denoiser:
-    """A noise predictor made of a model whose `prediction` is "noise", "x0" or "v".
-
-    `noise` is the original (not respaced) schedule of its training.
-    """
-    if prediction == "noise":
-        return model
-    convert = {"x0": noise_from_x0, "v": noise_from_v}
-    if prediction not in convert:
-        raise ValueError(f"a model predicts noise, x0 or v; this one says {prediction!r}")
-    return convert[prediction](model, noise)
-
-
-def noise_from_x0(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
-    """A noise predictor made of a model that predicts the clean picture x_0.
-
-    `eps = (x_t - sqrt(ac) x_0) / sqrt(1 - ac)`. A variance in channels C to 2C is passed on.
-
-    Args:
-        model: called like any model, but returns x_0.
-        noise: the original (not respaced) schedule of the model's training.
-    """
-    return Partial(_noise_from_x0, model, *levels(noise))
-
-
-def noise_from_v(model: Denoiser, noise: NoiseSchedule) -> Denoiser:
-    """A noise predictor made of a model that predicts v (Salimans & Ho 2022, Sec. 4).
-
-    `v = sqrt(ac) eps - sqrt(1 - ac) x_0`, hence `eps = sqrt(ac) v + sqrt(1 - ac) x_t`. A variance
-    in channels C to 2C is passed on.
-
-    Args:
-        model: called like any model, but returns v.
-        noise: the original (not respaced) schedule of the model's training.
-    """
-    return Partial(_noise_from_v, model, *levels(noise))
-
-
-def _noise_from_x0(
-    model: Denoiser, signal: jax.Array, sigma: jax.Array, x: jax.Array, t: jax.Array
-) -> jax.Array:
-    x0, learned = split_output(model(x, t), x)
-    return join_output((x - per_picture(signal[t]) * x0) / per_picture(sigma[t]), learned)
-
-
-def _noise_from_v(
-    model: Denoiser, signal: jax.Array, sigma: jax.Array, x: jax.Array, t: jax.Array
-) -> jax.Array:
-    v, learned = split_output(model(x, t), x)
-    return join_output(per_picture(signal[t]) * v + per_picture(sigma[t]) * x, learned)
-
-
-def per_picture(level: jax.Array) -> jax.Array:
-    """[B] -> [B, 1, 1, 1]."""
-    return level[:, None, None, None]
-
-
-def levels(noise: NoiseSchedule) -> tuple[jax.Array, jax.Array]:
-    """sqrt(ac) and sqrt(1 - ac) by network time, f32[T_train]."""
-    if noise.num_steps != noise.num_train_steps:
-        raise ValueError(
-            "give the original noise schedule, not a respaced one: the model is asked in network "
-            f"time, 0 to {noise.num_train_steps - 1}; this one has {noise.num_steps} steps"
-        )
-    ac = noise.alphas_cumprod
-    return jnp.asarray(np.sqrt(ac), jnp.float32), jnp.asarray(np.sqrt(1 - ac), jnp.float32)
-
-
-def noise_from_unit_range(model: Denoiser, noise: NoiseSchedule) -> tuple[Denoiser, NoiseSchedule]:
-    """A model of pictures in [0, 1], and its schedule, made into those of pictures in [-1, 1].
-
-    With x_0 = (y_0 + 1) / 2, `2 x_t - sqrt(ac) = sqrt(ac) y_0 + 2 sqrt(1 - ac) eps`, which is
-    r times a noisy y of the same noise at the level ac / r^2, r^2 = ac + 4 (1 - ac).
-
-    Args:
-        model: predicts the noise in pictures that are in [0, 1] when clean. A variance in channels
-            C to 2C belongs to levels that are no more, and is left out.
-        noise: the original (not respaced) schedule of the model's training.
-
-    Returns:
-        The model and the schedule for pictures in [-1, 1].
-    """
-    signal, _ = levels(noise)
-    squares = noise.alphas_cumprod + 4 * (1 - noise.alphas_cumprod)
-    scale = jnp.asarray(np.sqrt(squares), jnp.float32)
-    wider = NoiseSchedule.from_alphas_cumprod(noise.alphas_cumprod / squares)
-    return Partial(_noise_from_unit_range, model, signal, scale), wider
-
-
-def _noise_from_unit_range(
-    model: Denoiser, signal: jax.Array, scale: jax.Array, y: jax.Array, t: jax.Array
-) -> jax.Array:
-    x = (per_picture(scale[t]) * y + per_picture(signal[t])) / 2
-    return split_output(model(x, t), x)[0]

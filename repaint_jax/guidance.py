@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from repaint_jax.denoisers import Denoiser, join_output, levels, per_picture, split_output
+from repaint_jax.adapters import levels, per_picture
+from repaint_jax.denoisers import Denoiser, join_output, split_output
 from repaint_jax.schedules import NoiseSchedule
 
 __all__ = ["classifier_free", "guided", "with_label"]

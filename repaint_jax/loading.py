@@ -9,9 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from repaint_jax.adapters import noise_from_unit_range, noise_predictor
 from repaint_jax.checkpoints import load, load_guided_diffusion_classifier, read_checkpoint
 from repaint_jax.checkpoints.diffusers_files import is_hub_name
-from repaint_jax.denoisers import Denoiser, noise_from_unit_range, noise_predictor
+from repaint_jax.denoisers import Denoiser
 from repaint_jax.errors import ArgumentError
 from repaint_jax.files import expanded, fingerprint
 from repaint_jax.guidance import guided, with_label

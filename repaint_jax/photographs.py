@@ -1,4 +1,4 @@
-"""Photographs of any size: a window round each hole is filled at the model's size and put back."""
+"""Photographs of any size: windows round the holes are filled at the model's size and put back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ import jax
 import numpy as np
 
 from repaint_jax.errors import ArgumentError
-from repaint_jax.pictures.windows import (
-    Window,
-    cut_out,
-    put_back,
-    window_of_all,
-    windows_round_holes,
-)
+from repaint_jax.pictures.patches import patch_of_all, patches_of_holes, softness
+from repaint_jax.pictures.windows import Window, cut_out, put_back, window_of_all
 from repaint_jax.runtime.batches import Task
 from repaint_jax.sampler import Sampler
 
@@ -58,48 +53,45 @@ def stream_photo(
     sampler: Sampler,
     window: Windows,
     margin: float,
+    enlargement: float,
+    keep_partial: bool,
+    segment: int,
 ) -> Iterator[PhotoProgress]:
     """See `Pipeline.stream_photo`."""
     if window not in ("hole", "whole"):
         raise ArgumentError("window", f"hole or whole, not {window!r}")
     if not margin >= 0:
         raise ArgumentError("margin", f"at least 0, not {margin}")
+    if not enlargement >= 1:
+        raise ArgumentError("enlargement", f"at least 1, not {enlargement}")
+    shape = pipeline.shape
     if window == "whole":
-        windows = [window_of_all(known.shape, pipeline.shape)] if not known.all() else []
+        patches = [] if known.all() else [patch_of_all(known.shape, shape)]
     else:
-        windows = windows_round_holes(known, pipeline.shape, margin=margin)
-    _tell_softness(windows, pipeline.shape)
-    photos = [photo] * num_samples
+        turns = patches_of_holes(known, shape, margin=margin, enlargement=enlargement)
+        patches = [patch for turn in turns for patch in turn]
+    if words := softness(patches, shape):
+        warnings.warn(words, stacklevel=2)
+    photos = [photo.copy() for _ in range(num_samples)]
     unfilled = known.copy()
-    total = len(windows) * sampler.total_calls
-    for i, part in enumerate(windows):
-        batches = pipeline.batches(num_samples, jax.random.fold_in(key, i))
-        tasks = [Task("", *cut_out(each, unfilled, part, pipeline.shape), 0) for each in photos]
+    total = len(patches) * sampler.total_calls
+    for i, patch in enumerate(patches):
+        batches = pipeline.batches(num_samples, jax.random.fold_in(key, i), segment=segment)
+        cut = [
+            cut_out(each, unfilled, patch.window, shape, keep_partial=keep_partial)
+            for each in photos
+        ]
+        jobs = [(Task("", *each, 0), j) for j, each in enumerate(cut)]
         filled: list[np.ndarray] = []
         done = i * sampler.total_calls
-        jobs = [(task, j) for j, task in enumerate(tasks)]
         with closing(batches.run(jobs, sampler)) as walk:
             for progress in walk:
                 filled += progress.pictures
                 share = progress.calls / progress.total  # of memory's parts, too
                 calls = done + share * sampler.total_calls
-                yield PhotoProgress(calls, total, part, progress.preview, [])
-        photos = [
-            put_back(each, unfilled, part, picture)
-            for each, picture in zip(photos, filled, strict=True)
-        ]
-        unfilled[part.inside] = True  # a later window sees it
-    last = windows[-1] if windows else window_of_all(known.shape, pipeline.shape)
+                yield PhotoProgress(calls, total, patch.window, progress.preview, [])
+        for each, picture in zip(photos, filled, strict=True):
+            put_back(each, unfilled, patch, picture)
+        unfilled[patch.box.inside] = True  # a later window sees it
+    last = patches[-1].window if patches else window_of_all(known.shape, shape)
     yield PhotoProgress(total, total, last, [], photos)
-
-
-def _tell_softness(windows: list[Window], shape: tuple[int, int]) -> None:
-    """Warns where the model's pixels will be seen."""
-    factor = max((window.height / shape[0] for window in windows), default=0.0)
-    if factor > 2:
-        warnings.warn(
-            f"the model fills {shape[0]}x{shape[1]} pixels, which are enlarged {factor:.1f} times "
-            "for the largest hole and its margin: that will be soft; take a smaller margin, paint "
-            "smaller holes one by one, or a model of larger pictures",
-            stacklevel=3,
-        )

@@ -29,7 +29,7 @@ from repaint_jax.denoisers import Denoiser, Variance
 from repaint_jax.errors import ArgumentError
 from repaint_jax.methods import Method, RePaint
 from repaint_jax.resampling import ResampleSchedule
-from repaint_jax.runtime.batches import Batches, Progress, Sampled, Task
+from repaint_jax.runtime.batches import SEGMENT, Batches, Progress, Sampled, Task
 from repaint_jax.sampler import Sampler
 from repaint_jax.schedules import NoiseSchedule
 
@@ -171,11 +171,15 @@ class Pipeline:
         sampler: Sampler | None = None,
         window: Windows = "hole",
         margin: float = 0.5,
+        enlargement: float = 2.0,
+        keep_partial: bool = False,
+        segment: int = SEGMENT,
     ) -> Iterator[PhotoProgress]:
         """`inpaint_photo`, to watch it. Closing the iterator cancels it within a segment.
 
         A window round each hole is brought to the model's size, filled, and brought back; of it
-        only the hole's pixels are taken. One window comes after the other and sees what was filled.
+        only the hole's pixels are taken. Long thin holes are cut into several, and small ones that
+        are near share one. One window comes after the other and sees what was filled.
 
         Args:
             image: uint8[H, W, C] of any height and width.
@@ -186,6 +190,11 @@ class Pipeline:
             window: round each "hole", or the "whole" photograph, mirrored at its border where its
                 aspect ratio is not the model's.
             margin: what is seen round a hole, on each side, in units of its own longer side.
+            enlargement: how many times a window may be larger than the model's pictures, where a
+                hole is thin enough to be cut.
+            keep_partial: whether a pixel of the model's size is known if any of it is, and not only
+                if all is.
+            segment: steps between two looks, at most.
 
         Yields:
             How far it is and what is predicted so far; at the end with the `pictures`.
@@ -208,6 +217,9 @@ class Pipeline:
             sampler=sampler or self.sampler(),
             window=window,
             margin=margin,
+            enlargement=enlargement,
+            keep_partial=keep_partial,
+            segment=segment,
         )
 
     def batches(self, size: int, key: jax.Array | int, **more: Any) -> Batches:

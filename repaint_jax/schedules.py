@@ -66,6 +66,36 @@ class NoiseSchedule:
         return cls.from_betas(1 - ac / np.append(1.0, ac[:-1]))
 
     @classmethod
+    def from_sigmas(cls, sigmas: Array | list[float]) -> NoiseSchedule:
+        """The schedule with these ratios of noise to signal, float[T], rising.
+
+        `sigma_t = sqrt(1/ac_t - 1)`: the noise levels of EDM (Karras et al. 2022), whose pictures
+        are x_0 + sigma eps. A flow's time r is at `sigma = r / (1 - r)`. Index t of this list is
+        what a model is told; `noise_from_denoiser` and `noise_from_velocity` turn it back.
+        """
+        sigmas = np.array(sigmas, np.float64)
+        rises = sigmas.ndim == 1 and sigmas.size and np.all(np.diff(sigmas, prepend=0.0) > 0)
+        if not rises or not np.isfinite(sigmas[-1]):
+            raise ValueError(
+                "sigmas must be a list of T numbers that rise from above 0, all finite (where a "
+                "flow ends at pure noise, end a little before it, at 1000 or so)"
+            )
+        return cls.from_alphas_cumprod(1 / (1 + sigmas**2))
+
+    @classmethod
+    def karras(
+        cls, num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    ) -> NoiseSchedule:
+        """Levels of EDM, whose rho-th roots are evenly spaced (Karras et al. 2022, Eq. 5)."""
+        if not 0 < sigma_min < sigma_max or rho <= 0:
+            raise ValueError(
+                f"0 < sigma_min < sigma_max and rho > 0 are needed; got {sigma_min}, {sigma_max} "
+                f"and {rho}"
+            )
+        roots = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), _positive(num_steps))
+        return cls.from_sigmas(roots**rho)
+
+    @classmethod
     def linear(
         cls, num_steps: int, beta_start: float | None = None, beta_end: float | None = None
     ) -> NoiseSchedule:

@@ -56,14 +56,15 @@ def test_an_unknown_name_lists_those_there_are(flag, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["inpaint", "evaluate", "train", "plot-schedule"])
+@pytest.mark.parametrize("name", ["inpaint", "evaluate", "serve", "train", "plot-schedule"])
 def test_help_shows_the_commands_own_flags_as_it_was_started(name, tmp_path):
     path = f"scripts/{name.replace('-', '_')}.py"
     installed = command(name, "--help", cwd=tmp_path).stdout
     script = command("--help", cwd=ROOT, start=(path,)).stdout
     assert f"repaint-jax {name} --config=" in installed
     assert f"python {path} --config=" in script
-    own = {"evaluate": "--masks:", "inpaint": "--save_minutes:"}.get(name, "--workdir:")
+    flags = {"evaluate": "--masks:", "inpaint": "--save_minutes:", "serve": "--port:"}
+    own = flags.get(name, "--workdir:")
     for shown in (installed, script):
         assert own in shown
         assert "Fields of a configuration:" in shown

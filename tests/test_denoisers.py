@@ -7,7 +7,7 @@ import pytest
 from conftest import GOLDEN
 from moves import reverse_distribution
 
-from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, noise_from_v, noise_from_x0
+from repaint_jax import NoiseSchedule
 from repaint_jax.denoisers import Reverse, predict_x0, split_output
 
 TRAINED = NoiseSchedule.linear(1000)
@@ -101,42 +101,3 @@ def test_the_last_step_draws_no_noise():
     assert table.eta.tolist() == [0.0] + [1.0] * 249
     assert np.isfinite(table.log_variance_small).all()
     assert np.isfinite(Reverse.table(NoiseSchedule.from_betas([0.5])).log_variance_small).all()
-
-
-def exact_predictions(kind):
-    """A model of data that is always `CLEAN`: it can tell x_0, v and noise exactly."""
-    ac = jnp.asarray(TRAINED.alphas_cumprod, jnp.float32)
-
-    def model(x, t):
-        signal, sigma = (level[:, None, None, None] for level in (ac[t] ** 0.5, (1 - ac[t]) ** 0.5))
-        eps = (x - signal * CLEAN) / sigma
-        answer = {"noise": eps, "x0": CLEAN + 0 * x, "v": signal * eps - sigma * CLEAN}[kind]
-        return jnp.concatenate([answer, jnp.zeros_like(x)], -1) if LEARNED else answer
-
-    return model
-
-
-CLEAN = jax.random.uniform(jax.random.key(0), (4, 4, 3), minval=-1, maxval=1)[None]
-LEARNED = False
-
-
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize(("kind", "adapter"), [("x0", noise_from_x0), ("v", noise_from_v)])
-def test_models_of_x0_and_v_predict_the_same_noise(monkeypatch, kind, adapter, learned):
-    monkeypatch.setitem(globals(), "LEARNED", learned)
-    model = adapter(exact_predictions(kind), TRAINED)
-    x = jax.random.normal(jax.random.key(1), (3, 4, 4, 3))
-    t = jnp.array([0, 500, 999])
-    np.testing.assert_allclose(model(x, t), exact_predictions("noise")(x, t), rtol=1e-4, atol=1e-4)
-    plan = ResampleSchedule.create(10, 2, 2)
-    known = jnp.zeros((4, 4), bool)
-    out = inpaint(
-        jax.random.key(2), model, CLEAN[0], known, noise=TRAINED.respace(10), resampling=plan
-    )
-    np.testing.assert_allclose(out, CLEAN[0], atol=1e-4)
-
-
-def test_adapters_refuse_a_respaced_schedule():
-    for adapter in (noise_from_x0, noise_from_v):
-        with pytest.raises(ValueError, match=r"original noise schedule.*0 to 999.*has 250 steps"):
-            adapter(lambda x, t: x, NOISE)

@@ -17,6 +17,7 @@ from test_experiment import change
 from torch_zip import write_state_dict
 
 from repaint_jax import NoiseSchedule, RePaint, noise_from_v, noise_from_x0
+from repaint_jax.adapters import noise_predictor
 from repaint_jax.checkpoints import (
     CheckpointError,
     load,
@@ -30,7 +31,6 @@ from repaint_jax.checkpoints.diffusers import (
     load_diffusers_unet,
 )
 from repaint_jax.checkpoints.parameters import abstract_model
-from repaint_jax.denoisers import noise_predictor
 from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.building import build_pipeline, build_sampler
 from repaint_jax.inpainting.run import run_inpainting

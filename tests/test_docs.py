@@ -31,7 +31,8 @@ def check(pictures, setting):
 def test_every_section_is_run_by_a_test_and_every_link_leads_somewhere():
     assert [name for name, text in SECTIONS.items() if "```python" in text] == [
         "Bring your own model", "A JAX function", "Flax Linen", "Flax NNX", TORCH,
-        "Does it speak the same language?", "Models of x_0 and of v", "Classes",
+        "Does it speak the same language?", "Models of x_0 and of v",
+        "Denoisers of EDM, and flows", "Classes",
     ]  # fmt: skip
     for target in re.findall(r"\]\((?!https?:)([^)#]*)", GUIDE.read_text()):
         assert (GUIDE.parent / target).exists(), target

@@ -277,12 +277,12 @@ def test_a_run_makes_every_picture_and_scores_it(whole):
     rows = scores(whole)
     assert len(rows) == 2 * 5 * (2 * 2 + 1)  # masks, pictures, schedules x samples and the mean
     assert {row["known_error"] for row in rows} == {0}
-    assert {row["calls"] for row in rows if row["method"] == "repaint_4_2_2"} == {6}
+    assert {row["calls"] for row in rows if row["method"] == "repaint_4_2_2-6calls"} == {6}
     first = rows[0]
-    assert (first["method"], first["calls"]) == ("repaint_4", 4)
+    assert (first["method"], first["calls"]) == ("repaint_4-4calls", 4)
     assert (first["mask"], first["picture"], first["sample"], first["seed"]) == ("half", "0", 0, 0)
     table = (whole / "table.md").read_text()
-    assert "| wide | repaint_4_2_2 | 6 | 5 x 2 | " in table
+    assert "| wide | repaint_4_2_2-6calls | 6 | 5 x 2 | " in table
     assert "| half | mean_picture |  | 5 | " in table
 
 
@@ -342,7 +342,7 @@ def test_a_picture_depends_neither_on_the_others_nor_on_their_number(
         (faces / f"{name}.png").unlink()
     out = tmp_path / "fewer"
     run_evaluation(config, request(config, faces, masks=["wide"], schedules=["4/2/2"]), out)
-    name = "repaint_4_2_2/wide/3_1.png"
+    name = "repaint_4_2_2-6calls/wide/3_1.png"
     assert pictures(out)[name] == pictures(whole)[name]
 
 
@@ -376,7 +376,10 @@ def test_an_npz_is_evaluated(config, tmp_path):
         ({"masks": ["half", "half"]}, "half: this mask is given twice"),
         ({"schedules": ["250-10-10"]}, "--methods: METHOD:T/j/r, such as repaint:250/10/10"),
         ({"schedules": ["4/9/2/1"]}, "--methods: METHOD:T/j/r"),
-        ({"schedules": ["4/2/2", "4/2/2"]}, "--methods: two of them are called repaint_4_2_2"),
+        (
+            {"schedules": ["4/2/2", "4/2/2"]},
+            "--methods: two of them are called repaint_4_2_2-6calls",
+        ),
         ({"methods": ["repant:4"]}, r"config\.method: one of repaint, .*; not 'repant'"),
         ({"methods": ["repaint(etta=1):4"]}, r"config\.method: repaint has no 'etta'"),
         ({"schedules": ["4/0/2"]}, r"config\.resampling: "),
@@ -533,7 +536,7 @@ def test_the_script_scores_a_folder_without_a_config(whole, tmp_path):
         (whole / name).rename(tmp_path / name)
     code, out, errors = script("--evaluate-only", f"--workdir={whole}")
     assert code == 0, errors
-    assert "| half | repaint_4 | 4 | 5 x 2 |" in out
+    assert "| half | repaint_4-4calls | 4 | 5 x 2 |" in out
     for name in ("table.md", "scores.jsonl", "report.html"):
         assert (whole / name).read_bytes() == (tmp_path / name).read_bytes()
 

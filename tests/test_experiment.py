@@ -87,7 +87,7 @@ def test_a_run_writes_everything_and_keeps_known_pixels_byte_for_byte(config, tm
     assert 0 < row["psnr_hole"] < 30
     assert metrics["calls"] == row["calls"] == 6  # T = 4 and one jump of 2
     assert metrics["seconds"] > 0
-    assert metrics["compile_seconds"] > 0
+    assert metrics["compile_seconds"] >= 0  # another test may have compiled it
     assert row["seconds_per_call"] == pytest.approx(row["seconds"] / 6)
     with Image.open(out / "process.gif") as film:
         assert film.n_frames == 6
@@ -141,6 +141,7 @@ def test_mask_files_are_paired_by_name_and_inverted_on_demand(config, tmp_path):
     for name, mask in keep.items():
         Image.fromarray(mask).save(folder / f"{name}.png")
     config.mask = str(folder)
+    config.window = "centre"
     config.num_samples = 1
     run_inpainting(config, tmp_path / "out")
     masks = {name: read(tmp_path / "out" / "known_mask" / f"{name}.png") for name in "ab"}

@@ -1,4 +1,4 @@
-"""Side by side with denoising-diffusion-pytorch: structures, schedules, trajectories, a training."""
+"""Side by side with denoising-diffusion-pytorch: structures, schedules, trajectories."""
 
 import jax
 import jax.numpy as jnp

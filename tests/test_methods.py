@@ -18,7 +18,7 @@ from repaint_jax import NoiseSchedule, ResampleSchedule, Sampler, inpaint, inpai
 from repaint_jax.errors import ArgumentError
 from repaint_jax.inpainting.naming import named_method
 from repaint_jax.inpainting.run import run_inpainting
-from repaint_jax.methods import METHODS, Observation, RePaint
+from repaint_jax.methods import METHODS, Observation, QuasiNewton, RePaint
 from repaint_jax.runtime.batches import Batches, Task
 
 SHAPE = (6, 4, 3)
@@ -80,10 +80,12 @@ def test_walks_start_from_the_last_level_of_their_schedule(share, beta_end):
 def test_a_picture_is_the_same_in_any_batch_and_any_segments(method):
     expected = np.asarray(inpaint_batch(KEYS, MODEL, IMAGE, KNOWN, method=method, **WALK))
     alone = inpaint(KEYS[1], MODEL, IMAGE, KNOWN, method=method, **WALK)
-    np.testing.assert_allclose(alone, expected[1], atol=2e-5)
+    # quasi_newton divides roundings by its floor, of predictions that are 150 here at first.
+    atol = 5e-3 if isinstance(method, QuasiNewton) else 2e-5
+    np.testing.assert_allclose(alone, expected[1], atol=atol)
     parts = list(trajectory(KEYS, MODEL, IMAGE, KNOWN, method=method, stops=[1, 4, 9], **WALK))
     assert [steps for steps, _ in parts] == [1, 4, 9, PLAN.num_model_calls]
-    np.testing.assert_allclose(parts[-1][1].x, expected, atol=2e-5)
+    np.testing.assert_allclose(parts[-1][1].x, expected, atol=atol)
     steps, state = jax.tree.map(np.asarray, parts[1])  # as a snapshot has it
     rest = trajectory(
         KEYS, MODEL, IMAGE, KNOWN, method=method, stops=[1, 4, 9], resume=(steps, state), **WALK

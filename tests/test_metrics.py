@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from repaint_jax.pictures.metrics import psnr, ssim
+from repaint_jax.pictures.metrics import psnr, roughness, ssim
 
 
 @pytest.fixture
@@ -100,3 +100,16 @@ def test_what_cannot_be_compared_is_refused(pair, metric):
         metric(a, b / 255)
     with pytest.raises(ValueError, match=r"where must be bool\[24, 20\], got uint8"):
         metric(a, b, np.ones((24, 20), np.uint8))
+
+
+def test_roughness_is_the_root_mean_square_step_between_neighbours_in_the_region():
+    picture = np.zeros((4, 6), np.uint8)
+    picture[:, 3:] = 12  # one step in a row of six
+    assert roughness(picture) == pytest.approx(12 * np.sqrt(4 / (4 * 5 + 3 * 6)))
+    where = np.zeros((4, 6), bool)
+    where[1, 2:4] = True
+    assert roughness(picture, where) == 12
+    where[1, 2] = False
+    assert roughness(picture, where) is None  # a pixel alone has no neighbour
+    checkers = np.uint8(10) * (np.indices((5, 5)).sum(0) % 2).astype(np.uint8)
+    assert roughness(np.repeat(checkers[..., None], 3, 2)) == 10

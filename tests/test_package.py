@@ -111,7 +111,7 @@ def test_it_works_in_another_folder_and_uninstalled_leaves_nothing(wheel, tmp_pa
 
 # Modules that come with extras and with nothing of the core.
 OPTIONAL = ("PIL", "filelock", "grain", "huggingface_hub", "jinja2", "matplotlib", "ml_collections",
-            "skimage", "tensorboardX", "tqdm")  # fmt: skip
+            "skimage", "starlette", "tensorboardX", "tqdm", "uvicorn")  # fmt: skip
 WITHOUT = """
 import sys
 sys.modules.update(dict.fromkeys({hidden!r}))  # as if they were not installed
@@ -146,6 +146,7 @@ print(pipeline.inpaint(image, known, num_samples=2, sampler=sampler).shape)
         ("repaint_jax.commands.inpaint", "tqdm", "cli"),
         ("repaint_jax.evaluation.run", "jinja2", "evaluation"),
         ("repaint_jax.training.run", "optax", "training"),
+        ("repaint_jax.commands.serve", "uvicorn", "web"),
     ],
 )
 def test_an_import_that_lacks_its_extra_says_which(module, hidden, extra, tmp_path):

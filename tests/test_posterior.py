@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from gaussian import as_picture, exact_denoiser, kl_to_exact
+from gaussian import as_picture, exact_denoiser
 
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, inpaint_batch
 from repaint_jax.methods import (
@@ -24,33 +24,38 @@ from repaint_jax.methods import (
     MCGDiff,
     Observation,
     PiGDM,
+    QuasiNewton,
     RePaint,
 )
 from repaint_jax.methods.base import GRADIENT_FREE
+from repaint_jax.methods.quasi_newton import Covariance, Pairs
+from repaint_jax.oracles import ORACLES, kl_of_draws, mode_error
 
 TRAINED = NoiseSchedule.linear(1000)
-PRIORS = json.loads((GOLDEN / "oracle.json").read_text())
 DRAWS = 10_000
 
 
-def distance(method, steps, name, resamples=1, draws=DRAWS):
-    """KL to the exact conditional in nats, less its bias by so many draws; and the calls."""
-    prior = PRIORS[name]
+def drawn(method, steps, name, resamples=1, draws=DRAWS):
+    """The holes that a method draws, and the calls that it takes."""
+    oracle = ORACLES[name]()
     noise = TRAINED.respace(steps)
     walk = ResampleSchedule.create(noise.num_steps, 10, resamples)
     pictures = inpaint_batch(
         jax.random.split(jax.random.key(0), draws),
-        exact_denoiser(np.array(prior["prior_cov"]), TRAINED),
-        as_picture(prior["observed"]),
-        as_picture(prior["known"], bool)[..., 0],
+        oracle.prior.denoiser(TRAINED),
+        jnp.asarray(oracle.image),
+        jnp.asarray(oracle.known),
         noise=noise,
         resampling=walk,
         method=method,
     )
-    drawn = np.asarray(pictures, np.float64).reshape(draws, -1)
-    hole = prior["known"].count(0)
-    bias = hole * (hole + 3) / 4 / draws  # of a normal distribution's fitted moments
-    return kl_to_exact(drawn.mean(0), np.cov(drawn.T), prior) - bias, method.cost(walk).sum()
+    return oracle.hole(pictures), method.cost(walk).sum()
+
+
+def distance(method, steps, name, resamples=1, draws=DRAWS):
+    """KL to the exact conditional in nats, less its bias by so many draws; and the calls."""
+    holes, calls = drawn(method, steps, name, resamples, draws)
+    return kl_of_draws(holes, ORACLES[name]().posterior).value, calls
 
 
 EXACT = {"clip_denoised": False}  # clipping breaks the linear theory
@@ -85,10 +90,11 @@ def test_methods_come_as_near_as_the_guide_says(method, steps, calls, pair, quad
 
 
 def test_mmps_at_60_calls_is_nearer_than_repaint_at_2410():
-    kl, cost = zip(*(distance(SECOND, "logsnr20", name) for name in PRIORS), strict=True)
+    kl, cost = zip(*(distance(SECOND, "logsnr20", name) for name in ("pair", "quad")), strict=True)
     assert max(kl) <= 0.0010
     assert cost == (60, 60)
-    repaint = [row["kl_to_exact"] for prior in PRIORS.values() for row in prior["sampler"]
+    priors = json.loads((GOLDEN / "oracle.json").read_text())
+    repaint = [row["kl_to_exact"] for prior in priors.values() for row in prior["sampler"]
                if row["model_calls"] == 2410]  # fmt: skip
     assert min(repaint) > 0.0025
 
@@ -96,9 +102,8 @@ def test_mmps_at_60_calls_is_nearer_than_repaint_at_2410():
 @pytest.mark.parametrize("name", ["pair", "quad"])
 @pytest.mark.parametrize("t", [0, 200, 900])
 def test_conjugate_gradients_end_at_the_exact_conditional_mean(name, t):
-    prior = PRIORS[name]
-    cov, y = np.array(prior["prior_cov"]), np.array(prior["observed"])
-    known = np.array(prior["known"], bool)
+    oracle = ORACLES[name]()
+    cov, y, known = oracle.prior.cov, oracle.observed.ravel(), oracle.known.ravel()
     x = np.random.default_rng(t).normal(size=len(y))
     a2 = TRAINED.alphas_cumprod[t]
     # x_0 given x_t, then given y, by the formula for conditional normal distributions.
@@ -118,13 +123,44 @@ def test_conjugate_gradients_end_at_the_exact_conditional_mean(name, t):
     np.testing.assert_allclose(ours, mean, atol=2e-3 * scale)
 
 
+@pytest.mark.parametrize("name", ["pair", "quad", "chain"])
+def test_quasi_newton_at_60_calls_is_within_a_thousandth(name):
+    kl, cost = distance(QuasiNewton(**EXACT), "logsnr20", name, draws=5000)
+    assert cost == 60
+    assert kl < 0.0010 + 4 * (0.0010 / DRAWS) ** 0.5
+
+
+def test_a_covariance_of_exact_pairs_gives_the_exact_conditional_mean():
+    """As many pairs as there are pixels say all of S, whatever the floor."""
+    oracle = ORACLES["chain"]()
+    cov, known = oracle.prior.cov, oracle.known.ravel()
+    g, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))
+    learnt = Covariance.of(Pairs(jnp.float32(g), jnp.float32(g @ cov)), jnp.float32(3.0), 1e-4)
+    exact = np.linalg.inv(np.linalg.inv(cov) + 3 * np.eye(8))
+    residual = np.where(known, np.arange(8.0), 0)
+    expected = exact[:, known] @ np.linalg.solve(exact[np.ix_(known, known)], residual[known])
+    moved = learnt.times(learnt.solve(jnp.float32(residual), jnp.asarray(known)))
+    np.testing.assert_allclose(moved, expected, atol=0.02)
+
+
 @pytest.mark.slow
-def test_more_particles_come_nearer():
-    few, many = (
-        distance(MCGDiff(**EXACT, particles=k), 50, "pair", draws=3000)[0] for k in (2, 32)
-    )
-    assert many < 0.05
-    assert few > 4 * many
+def test_sequential_monte_carlo_finds_the_shares_of_the_modes():
+    """Where replacing the known pixels, however often, does not."""
+    exact = ORACLES["fork"]().posterior
+    holes, calls = drawn(MCGDiff(**EXACT), "logsnr150", "fork", draws=4000)
+    smc = mode_error(holes, exact)
+    assert calls == 2400
+    assert smc.value < 0.01 + 3 * smc.error
+    holes, calls = drawn(RePaint(**EXACT), 250, "fork", 10, draws=2000)
+    assert calls == 2410
+    assert mode_error(holes, exact).value > 0.04
+
+
+def test_mmps_finds_the_shares_of_two_modes():
+    holes, calls = drawn(SECOND, "logsnr80", "fork")
+    error = mode_error(holes, ORACLES["fork"]().posterior)
+    assert calls == 240
+    assert error.value < 0.02 + 3 * error.error
 
 
 def test_dps_is_near_at_the_many_steps_it_is_meant_for():

@@ -4,17 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from repaint_jax import load_pipeline
 from repaint_jax.errors import ArgumentError
-from repaint_jax.pictures.windows import (
-    Window,
-    cut_out,
-    put_back,
-    window_of_all,
-    windows_round_holes,
-)
+from repaint_jax.pictures.patches import patch_of_all, patches_of_holes
+from repaint_jax.pictures.windows import Window, cut_out, put_back, window_of_all
 
 SIDES = st.integers(3, 90)
 
@@ -30,40 +24,89 @@ def holes(draw):
     return known, (draw(st.sampled_from([8, 16])), draw(st.sampled_from([8, 12, 16])))
 
 
-@given(holes(), st.sampled_from([0.0, 0.5, 2.0]))
-def test_every_hole_lies_in_one_window_of_the_models_aspect_ratio(case, margin):
+def all_patches(*args, **options):
+    return [patch for turn in patches_of_holes(*args, **options) for patch in turn]
+
+
+def meet(one, other):
+    return (
+        max(one.top, other.top) < min(one.bottom, other.bottom)
+        and max(one.left, other.left) < min(one.right, other.right)
+    )  # fmt: skip
+
+
+@given(holes(), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([1.0, 2.0]))
+def test_every_hole_lies_in_windows_of_the_models_aspect_ratio(case, margin, enlargement):
     known, shape = case
-    windows = windows_round_holes(known, shape, margin=margin)
-    times = np.zeros(known.shape, int)
-    for window in windows:
-        top, left = max(window.top, 0), max(window.left, 0)
-        times[top : window.bottom, left : window.right] += 1
+    turns = patches_of_holes(known, shape, margin=margin, enlargement=enlargement)
+    covered = np.zeros(known.shape, bool)
+    for box, window in (patch for turn in turns for patch in turn):
+        assert not known[box.inside].all()
+        covered[box.inside] = True
+        assert window.top <= box.top < box.bottom <= window.bottom
+        assert window.left <= box.left < box.right <= window.right
         assert abs(window.height * shape[1] - window.width * shape[0]) <= max(shape)
         for start, size, limit in zip(window[:2], window[2:], known.shape, strict=True):
             assert (start >= 0 and start + size <= limit) or size > limit
-    assert (times[~known] == 1).all()
-    assert times.max() == 1
-    assert len(windows) <= ndimage.label(~known, np.ones((3, 3)))[1]
+    assert covered[~known].all()
+    for turn in turns:  # none sees what another one of its turn is to fill
+        for i, one in enumerate(turn):
+            assert not any(meet(one.window, other.box) for j, other in enumerate(turn) if j != i)
 
 
-def test_two_holes_at_opposite_corners_have_windows_of_their_own():
+def test_two_holes_at_opposite_corners_have_windows_of_their_own_at_the_same_time():
     known = np.ones((300, 400), bool)
     known[:10, :20] = known[-5:, -5:] = False
-    first, second = windows_round_holes(known, (32, 32), margin=0.5)
-    assert first == (0, 0, 32, 32)
-    assert second == (268, 368, 32, 32)
+    ((first, second),) = patches_of_holes(known, (32, 32), margin=0.5)
+    assert first == ((0, 0, 10, 20), (0, 0, 32, 32))
+    assert second == ((295, 395, 5, 5), (268, 368, 32, 32))
 
 
 def test_thousands_of_specks_take_no_time():
     known = np.random.default_rng(0).random((1000, 1500)) > 0.01
-    assert len(windows_round_holes(known, (32, 32))) == 1
+    patches = all_patches(known, (32, 32))  # of 32 pixels at the most, as windows have 64
+    assert 1000 * 1500 / 32**2 <= len(patches) <= 3 * 1000 * 1500 / 32**2
+
+
+def test_holes_that_are_near_share_a_window():
+    known = np.ones((300, 400), bool)
+    known[100, 200] = known[120, 225] = known[100, 235] = False
+    first, second = all_patches(known, (32, 32))  # 36 pixels would be too many
+    assert {first.box, second.box} == {(100, 200, 1, 1), (100, 225, 21, 11)}
+
+
+def test_a_scratch_is_cut_so_that_its_windows_are_fine_and_a_blob_is_not():
+    known = np.ones((2000, 3000), bool)
+    rows = np.linspace(200, 1800, 3000).astype(int)
+    known[rows, np.arange(3000)] = False
+    patches = all_patches(known, (64, 64))
+    assert max(patch.window.height for patch in patches) == 128  # twice the model's
+    assert 3000 / 64 <= len(patches) <= 2 * 3000 / 64
+    assert len(patches_of_holes(known, (64, 64))) <= 3  # turns
+    coarser = all_patches(known, (64, 64), enlargement=8)
+    assert len(coarser) <= len(patches) / 3
+    blob = np.ones((2000, 3000), bool)
+    y, x = np.ogrid[:2000, :3000]
+    blob[(y - 1000) ** 2 + (x - 1500) ** 2 < 300**2] = False
+    ((only,),) = patches_of_holes(blob, (64, 64))
+    assert only.box.height == only.box.width == 599
+    half = np.ones((2000, 3000), bool)
+    half[:, 1500:] = False
+    assert len(all_patches(half, (64, 64))) == 1
+
+
+def test_a_thick_band_is_cut_to_no_less_than_twice_its_thickness():
+    known = np.ones((600, 3000), bool)
+    known[250:350] = False
+    boxes = sorted(patch.box for patch in all_patches(known, (64, 64)))
+    assert boxes == [(250, left, 100, 200) for left in range(0, 3000, 200)]
 
 
 def test_a_margin_is_seen_on_every_side():
     known = np.ones((300, 400), bool)
     known[100:140, 200:280] = False
-    (window,) = windows_round_holes(known, (32, 32), margin=0.5)
-    assert window == (40, 160, 160, 160)
+    ((patch,),) = patches_of_holes(known, (32, 32), margin=0.5)
+    assert patch == ((100, 200, 40, 80), (40, 160, 160, 160))
 
 
 def test_the_whole_is_mirrored_where_the_aspect_ratio_does_not_fit():
@@ -82,9 +125,9 @@ def test_only_the_hole_changes_and_all_of_it_does(case, seed):
     known, shape = case
     rng = np.random.default_rng(seed)
     photo = rng.integers(0, 200, (*known.shape, 3), np.uint8)
-    result = photo
-    for window in windows_round_holes(known, shape):
-        result = put_back(result, known, window, np.full((*shape, 3), 255, np.uint8))
+    result = photo.copy()
+    for patch in all_patches(known, shape):
+        put_back(result, known, patch, np.full((*shape, 3), 255, np.uint8))
     np.testing.assert_array_equal(result[known], photo[known])
     assert (result[~known] == 255).all()
 
@@ -94,21 +137,22 @@ def test_what_is_put_back_lies_where_it_was_cut_out():
     photo = np.stack([rows * 2, columns, rows + columns], 2).astype(np.uint8)  # a smooth ramp
     known = np.ones((96, 128), bool)
     known[40:60, 50:90] = False
-    window = windows_round_holes(known, (16, 16))[0]
-    cut, _ = cut_out(photo, np.ones_like(known), window, (16, 16))
-    result = put_back(photo, known, window, cut)
-    assert np.abs(result.astype(int) - photo)[~known].max() <= 3
+    for patch in (all_patches(known, (16, 16))[0], patch_of_all((96, 128), (16, 16))):
+        cut, _ = cut_out(photo, np.ones_like(known), patch.window, (16, 16))
+        result = np.where(known[..., None], photo, 0)
+        put_back(result, known, patch, cut)
+        assert np.abs(result.astype(int) - photo)[~known].max() <= 4
 
 
 def test_a_scratch_of_one_pixel_is_unknown_to_the_model():
     known = np.ones((64, 3000), bool)
     known[30] = False
-    (window,) = windows_round_holes(known, (16, 16))
     photo = np.full((64, 3000, 3), 90, np.uint8)
     photo[30] = 255
-    cut, seen = cut_out(photo, known, window, (16, 16))
-    assert not seen[seen.shape[0] // 2 - 1 : seen.shape[0] // 2 + 1].all(1).all()
-    assert (cut[seen] == 90).all()  # the scratch's white is nowhere to be seen
+    for patch in (*all_patches(known, (16, 16)), patch_of_all((64, 3000), (16, 16))):
+        cut, seen = cut_out(photo, known, patch.window, (16, 16))
+        assert not seen.all()
+        assert (cut[seen] == 90).all()  # the scratch's white is nowhere to be seen
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +193,7 @@ def test_a_hole_much_larger_than_the_models_pictures_is_told(pipeline):
     known = np.ones((90, 140), bool)
     known[5:85, 30:110] = False
     sampler = pipeline.sampler(num_steps=2, num_resamples=1)
-    with pytest.warns(UserWarning, match=r"32x32 pixels, which are enlarged 4.4 times"):
+    with pytest.warns(UserWarning, match=r"32x32 pixels are enlarged 4.4 times"):
         (filled,) = pipeline.inpaint_photo(PHOTO, known, sampler=sampler)
     assert (filled != PHOTO)[~known].any()
 

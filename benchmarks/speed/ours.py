@@ -124,7 +124,8 @@ class Ours:
             inpaint_batch(keys, model, images, known, **how.arguments).block_until_ready()
 
         def progress() -> None:
-            for _ in sampled_with_bar(batches, [Part(jobs, how, film=True)], file=io.StringIO()):
+            parts, calls = [Part(jobs, how, film=True)], how.total_calls
+            for _ in sampled_with_bar(batches, parts, calls, file=io.StringIO()):
                 pass
 
         def forward() -> None:

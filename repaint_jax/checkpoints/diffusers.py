@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from repaint_jax.adapters import noise_predictor
 from repaint_jax.checkpoints.checkpoint import Checkpoint
 from repaint_jax.checkpoints.diffusers_files import (
     diffusers_folder,
@@ -36,7 +37,7 @@ from repaint_jax.checkpoints.parameters import (
     torch_shape,
 )
 from repaint_jax.checkpoints.tensor_files import find_network
-from repaint_jax.denoisers import Denoiser, noise_predictor
+from repaint_jax.denoisers import Denoiser
 from repaint_jax.files import fingerprint
 from repaint_jax.models.diffusers.blocks import Architecture2D
 from repaint_jax.models.diffusers.unet import UNet2DModel

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from repaint_jax.adapters import noise_from_unit_range, noise_predictor
 from repaint_jax.checkpoints.checkpoint import Checkpoint, Prediction
 from repaint_jax.checkpoints.parameters import (
     CheckpointError,
@@ -32,7 +33,7 @@ from repaint_jax.checkpoints.tensor_files import (
     find_network,
     open_tensors,
 )
-from repaint_jax.denoisers import Denoiser, noise_from_unit_range, noise_predictor
+from repaint_jax.denoisers import Denoiser
 from repaint_jax.files import fingerprint
 from repaint_jax.models.lucidrains.unet import LucidrainsUnet
 from repaint_jax.schedules import NoiseSchedule

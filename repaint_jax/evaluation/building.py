@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from repaint_jax.errors import ConfigError, ImageError
 from repaint_jax.inpainting.building import build_sampler
+from repaint_jax.inpainting.results import whole
 from repaint_jax.pictures.datasets import (
     Member,
     find_files,
@@ -86,7 +87,10 @@ def build_set(
 
 
 def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSampler:
-    """The method and the walk that METHOD:T/j/r, METHOD:T or METHOD stands for."""
+    """The method and the walk that METHOD:T/j/r, METHOD:T or METHOD stands for.
+
+    It is called METHOD_T_j_r and how many call equivalents it takes, as "mmps_33-99calls".
+    """
     parts = re.fullmatch(
         r"(?P<method>.+?)(:(?P<T>(ddim|logsnr)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?", text
     )
@@ -104,8 +108,9 @@ def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSam
     numbers = [config.noise.num_steps]
     if config.resampling.num_resamples > 1:
         numbers += [config.resampling.jump_length, config.resampling.num_resamples]
+    sampler = build_sampler(config, pipeline)
     name = re.sub(r"[^\w.=-]+", "_", f"{config.method}_" + "_".join(map(str, numbers)))
-    return NamedSampler(name, build_sampler(config, pipeline))
+    return NamedSampler(f"{name}-{whole(sampler.total_calls)}calls", sampler)
 
 
 def check_distinct(names: Sequence[str], flag: str) -> None:

@@ -7,7 +7,7 @@ differences are weighted by channel and averaged over the picture; the five are 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -25,6 +25,7 @@ _SMALLEST = 32  # pixels a side, below which AlexNet's last features are empty
 _MEAN = np.array([-0.030, -0.088, -0.188], np.float32)  # of ImageNet, for pictures in [-1, 1]
 _STD = np.array([0.458, 0.448, 0.450], np.float32)
 _CONVOLUTIONS = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))  # stride and padding
+NUM_LAYERS = len(_CONVOLUTIONS)
 _POOLED = (1, 2)  # convolutions that see half of the pixels before them
 
 Weights = dict[str, jax.Array]
@@ -43,12 +44,29 @@ def lpips(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     Returns:
         The distances; None if a side is below 32 pixels.
     """
-    if min(a.shape[1:3]) < _SMALLEST:
+    return _in_batches(_distances, a, b)
+
+
+def pooled_features(pictures: np.ndarray) -> np.ndarray | None:
+    """What AlexNet sees in pictures, float64[N, 1152]: each layer's features, averaged over them.
+
+    Args:
+        pictures: uint8[N, H, W, C].
+
+    Returns:
+        The features; None if a side is below 32 pixels.
+    """
+    return _in_batches(_pooled, pictures)
+
+
+def _in_batches(of: Callable[..., jax.Array], *pictures: np.ndarray) -> np.ndarray | None:
+    count, *shape = pictures[0].shape
+    if min(shape[:2]) < _SMALLEST:
         return None
-    size = min(_LARGEST_BATCH, 1 << (len(a) - 1).bit_length())  # few shapes, few compilations
-    parts = [slice(start, start + size) for start in range(0, len(a), size)]
-    distances = [_distances(_weights(), *(_batch(x[part], size) for x in (a, b))) for part in parts]
-    return np.concatenate(distances)[: len(a)].astype(float)
+    size = min(_LARGEST_BATCH, 1 << (count - 1).bit_length())  # few shapes, few compilations
+    parts = [slice(start, start + size) for start in range(0, count, size)]
+    found = [of(_weights(), *(_batch(x[part], size) for x in pictures)) for part in parts]
+    return np.concatenate(found)[:count].astype(float)
 
 
 def _batch(pictures: np.ndarray, size: int) -> np.ndarray:
@@ -72,6 +90,12 @@ def _distances(weights: Weights, a: jax.Array, b: jax.Array) -> jax.Array:
         for i, (x, y) in enumerate(pairs)
     ]
     return jnp.stack(parts).sum(0)
+
+
+@jax.jit
+def _pooled(weights: Weights, pictures: jax.Array) -> jax.Array:
+    """float32[N, F] of float32[N, H, W, 3] in [-1, 1]."""
+    return jnp.concatenate([jnp.mean(x, (1, 2)) for x in _features(weights, pictures)], -1)
 
 
 def _features(weights: Weights, pictures: jax.Array) -> Iterator[jax.Array]:

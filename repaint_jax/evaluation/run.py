@@ -213,7 +213,8 @@ def _sample(
         Part([(result.task, result.sample) for result in part], part[0].by.sampler)
         for part in parts
     ]
-    walk = sampled_with_bar(batches, share)
+    calls = sum(part.sampler.total_calls for part in share)
+    walk = sampled_with_bar(batches, share, calls)
     with config_errors("config.model"), closing(walk):
         for part, sampled in walk:
             seconds = sampled.seconds / len(sampled.jobs)

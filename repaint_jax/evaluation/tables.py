@@ -24,16 +24,27 @@ class Figure:
 
 FIGURES = (
     Figure("lpips", "LPIPS ↓", 3),
+    Figure("lpips_2x", "LPIPS at 2x ↓", 3),
+    Figure("kid", "KID, thousandths ↓", 2),
     Figure("psnr_hole", "PSNR hole, dB ↑", 2),
     Figure("psnr", "PSNR, dB ↑", 2),
     Figure("ssim_hole", "SSIM hole ↑", 3),
     Figure("ssim", "SSIM ↑", 3),
+    Figure("sharpness", "sharpness in the hole", 2),
     Figure("diversity", "diversity (LPIPS)", 3),
     Figure("spread_hole", "spread in the hole, levels", 1),
     Figure("known_error", "largest error of the known part", 0),
     Figure("seconds", "seconds a picture", 2),
 )
-COMPARED = ("lpips", "psnr_hole", "ssim_hole")
+COMPARED = (
+    "lpips",
+    "lpips_2x",
+    "kid",
+    "psnr_hole",
+    "ssim_hole",
+    "sharpness",
+    "diversity",
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class Line:
 
     mask: str
     method: str
-    calls: int | None  # network calls a picture, if this program made it
+    calls: float | None  # call equivalents a picture, if this program made it
     pictures: int
     samples: int
     means: dict[str, Mean | None]
@@ -122,7 +133,7 @@ class Difference:
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Each method less the first one, and less those of as many network calls before it.
+    """Each method less the first one, and less those of as many call equivalents before it.
 
     Paired by picture, so that the pictures' difficulty cancels.
     """
@@ -153,7 +164,7 @@ Table = tuple[list[str], list[list[str]]]  # head and body
 def summary_table(lines: Sequence[Line]) -> Table:
     """The scores; a column that nobody has is left out."""
     shown = [f for f in FIGURES if any(line.means[f.name] for line in lines)]
-    head = ["mask", "method", "network calls", "pictures", *(figure.title for figure in shown)]
+    head = ["mask", "method", "call equivalents", "pictures", *(figure.title for figure in shown)]
     return head, [
         [
             line.mask,

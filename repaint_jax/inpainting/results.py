@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from repaint_jax.config import refuse_changes
 from repaint_jax.errors import ConfigError
 from repaint_jax.files import append_line, read_json, read_lines, sweep, workdir_errors, write_text
+from repaint_jax.inpainting.photographs import Filled, Photograph
 from repaint_jax.pictures.grids import masked_preview, overview
 from repaint_jax.pictures.images import load_image, save_image
 from repaint_jax.pictures.metrics import psnr, ssim
@@ -26,18 +28,27 @@ from repaint_jax.runtime.workdirs import one_at_a_time, refuse_other_kinds
 from repaint_jax.sampler import Sampler
 
 _INPUTS = ("original", "masked", "known_mask")  # folders of what goes in
+_OUTPUTS = ("inpainted", "windows")  # and of what comes out
 
 
 class Results:
     """Writes a run into its folder, each file whole or not at all.
 
     inpainted/NAME_SAMPLE.png, original/NAME.png, masked/NAME.png, known_mask/NAME.png, grid.png,
-    process.gif, metrics.json and config.json. Until all are there, unfinished/ has run.json, what
+    process.gif, metrics.json and config.json. Of photographs all this shows their windows, named
+    NAME-1, NAME-2 where there are several, which lie in windows/NAME_SAMPLE.png, and inpainted/ has
+    the photographs at their own size. Until all are there, unfinished/ has run.json, what
     is being run; PROCESS.jsonl, a line for each sample that is finished; and the snapshots of
     batches in mid-trajectory.
     """
 
-    def __init__(self, workdir: Path, run: dict[str, Any], process: int = 0):
+    def __init__(
+        self,
+        workdir: Path,
+        run: dict[str, Any],
+        photographs: Sequence[Photograph] = (),
+        process: int = 0,
+    ):
         """Makes the folder, or goes on with what was left there of the same run.
 
         What an earlier run left there is removed, for what lies in a folder belongs to its
@@ -45,8 +56,9 @@ class Results:
 
         Args:
             workdir: the folder.
-            run: `config`, as JSON has it; `pictures`, their names; and `inputs`, what tells these,
-                their masks and the weights from others.
+            run: `config`, as JSON has it; `pictures` and `photographs`, their names; and `inputs`,
+                what tells these, their masks and the weights from others.
+            photographs: whose windows the pictures are, if they are any's.
             process: this process's number.
 
         Raises:
@@ -56,6 +68,7 @@ class Results:
         self.workdir = workdir
         self.unfinished = workdir / "unfinished"
         self._log = self.unfinished / f"{process}.jsonl"
+        self._photographs = photographs
         refuse_other_kinds(workdir, "inpainting run")
         with workdir_errors(workdir), one_at_a_time(workdir):
             self._claim(run)
@@ -83,18 +96,20 @@ class Results:
         metrics = self.workdir / "metrics.json"
         names = {row["picture"] for row in read_json(metrics).get("pictures", [])}
         names |= {*before.get("pictures", []), *self._inputs_there()}
+        wholes = {row["photograph"] for row in read_json(metrics).get("photographs", [])}
+        wholes |= {*before.get("photographs", [])}
         same = read_json(self.workdir / "config.json") == run["config"]
-        kept = {*run["pictures"]} if same else set()
+        kept = {*run["pictures"], *run["photographs"]} if same else set()
         for name in names - kept:
             for folder in _INPUTS:
                 self._input_path(folder, name).unlink(missing_ok=True)
-        for path in (self.workdir / "inpainted").glob("*.png"):
-            name, _, sample = path.stem.rpartition("_")
-            stays = (
-                name in kept and sample.isdecimal() and int(sample) < run["config"]["num_samples"]
-            )
-            if name in names and sample.isdecimal() and not stays:
-                path.unlink()
+        for folder in _OUTPUTS:
+            for path in (self.workdir / folder).glob("*"):
+                name, _, sample = path.stem.rpartition("_")
+                if name not in names | wholes or not sample.isdecimal():
+                    continue
+                if name not in kept or int(sample) >= run["config"]["num_samples"]:
+                    path.unlink()
         for file in () if same else ("grid.png", "process.gif"):
             (self.workdir / file).unlink(missing_ok=True)
         metrics.unlink(missing_ok=True)  # last, as it tells the names
@@ -142,10 +157,31 @@ class Results:
             row = {"picture": task.name, "sample": sample, "batch_size": size}
             append_line(self._log, {**row, "seconds": sampled.seconds / size})
 
+    def save_photographs(self, jobs: Sequence[Job]) -> None:
+        """Writes the photographs whose windows are all there since these were filled."""
+        if not self._photographs:
+            return
+        of = {task.name: each for each in self._photographs for task in chain(*each.tasks)}
+        there = self._samples()
+        written = {(row["photograph"], row["sample"]) for row in self._rows("photograph")}
+        for photograph, sample in dict.fromkeys((of[task.name], sample) for task, sample in jobs):
+            windows = {(task.name, sample) for task in chain(*photograph.tasks)}
+            if windows <= there and (photograph.name, sample) not in written:
+                path = self.workdir / "inpainted" / f"{photograph.name}_{sample}"
+                file = photograph.save(path, self.filled(photograph, sample))
+                row = {"photograph": photograph.name, "sample": sample}
+                append_line(self._log, {**row, "file": str(file.relative_to(self.workdir))})
+
+    def filled(self, photograph: Photograph, sample: int) -> Filled:
+        """What was filled of a photograph, by its tasks' names."""
+        channels = photograph.tasks[0][0].image.shape[2]
+        return lambda name: load_image(self._sample_path(name, sample), channels=channels)
+
     def finish(self, tasks: list[Task], sampler: Sampler, compile_seconds: float) -> None:
         """Writes grid.png and metrics.json, once all samples are there, and says where they are."""
-        finished = {(row["picture"], row["sample"]): row for row in self._rows()}
+        finished = {(row["picture"], row["sample"]): row for row in self._rows("picture")}
         num_samples = len(finished) // len(tasks)
+        self.save_photographs([(task, j) for task in tasks for j in range(num_samples)])
         samples = [
             [load_image(self._sample_path(task.name, j), channels=task.image.shape[2])
              for j in range(num_samples)]
@@ -157,39 +193,54 @@ class Results:
             samples,
         )
         save_image(self.workdir / "grid.png", picture)
-        calls = whole(sampler.total_calls)
-        rows = [
-            {
-                "picture": task.name,
-                "sample": j,
-                "file": str(self._sample_path(task.name, j).relative_to(self.workdir)),
-                **compare(task, samples[i][j]),
-                "calls": calls,
-                "seconds": (seconds := finished[task.name, j]["seconds"]),
-                "seconds_per_call": seconds / calls,
-            }
-            for i, task in enumerate(tasks)
-            for j in range(num_samples)
-        ]
+        rows = self._figures(tasks, samples, finished, whole(sampler.total_calls))
         metrics = summary(rows, [row["batch_size"] for row in finished.values()])
         metrics["compile_seconds"] = compile_seconds
+        if self._photographs:
+            metrics["photographs"] = self._rows("photograph")
         text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
         write_text(self.workdir / "metrics.json", text)
         shutil.rmtree(self.unfinished, ignore_errors=True)
         sweep(self.workdir)
+        if self._photographs:
+            echo(f"photographs at their own size: {self.workdir / 'inpainted'}")
         echo(
             f"{len(rows)} pictures in {metrics['seconds']:.0f} s "
             f"(and {compile_seconds:.0f} s to compile): {self.workdir / 'grid.png'}"
         )
 
-    def _samples(self) -> set[tuple[str, int]]:
-        return {(row["picture"], row["sample"]) for row in self._rows()}
+    def _figures(
+        self,
+        tasks: list[Task],
+        samples: list[list[np.ndarray]],
+        finished: dict[tuple[str, int], dict[str, Any]],
+        calls: int | float,
+    ) -> list[dict[str, Any]]:
+        """What metrics.json says of each sample."""
+        return [
+            {
+                "picture": task.name,
+                "sample": j,
+                "file": str(self._sample_path(task.name, j).relative_to(self.workdir)),
+                **compare(task, picture),
+                "calls": calls,
+                "seconds": (seconds := finished[task.name, j]["seconds"]),
+                "seconds_per_call": seconds / calls,
+            }
+            for task, several in zip(tasks, samples, strict=True)
+            for j, picture in enumerate(several)
+        ]
 
-    def _rows(self) -> list[dict[str, Any]]:
-        return list(read_lines(self.unfinished.glob("*.jsonl")))
+    def _samples(self) -> set[tuple[str, int]]:
+        return {(row["picture"], row["sample"]) for row in self._rows("picture")}
+
+    def _rows(self, of: str) -> list[dict[str, Any]]:
+        """What all processes have logged: of each "picture", or of each "photograph"."""
+        return [row for row in read_lines(self.unfinished.glob("*.jsonl")) if of in row]
 
     def _sample_path(self, name: str, sample: int) -> Path:
-        return self.workdir / "inpainted" / f"{name}_{sample}.png"
+        folder = "windows" if self._photographs else "inpainted"
+        return self.workdir / folder / f"{name}_{sample}.png"
 
     def _input_path(self, folder: str, name: str) -> Path:
         return self.workdir / folder / f"{name}.png"

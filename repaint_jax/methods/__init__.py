@@ -11,12 +11,14 @@ from repaint_jax.methods.lanpaint import LanPaint
 from repaint_jax.methods.mcgdiff import MCGDiff
 from repaint_jax.methods.mmps import MMPS
 from repaint_jax.methods.pigdm import PiGDM
+from repaint_jax.methods.quasi_newton import QuasiNewton
 from repaint_jax.methods.repaint import RePaint
 
 # What a configuration calls them.
 METHODS: dict[str, type] = {
     "repaint": RePaint,
     "mmps": MMPS,
+    "quasi_newton": QuasiNewton,
     "hybrid": Hybrid,
     "implicit": Implicit,
     "ding": DInG,
@@ -43,6 +45,7 @@ __all__ = [
     "Method",
     "Observation",
     "PiGDM",
+    "QuasiNewton",
     "RePaint",
     "State",
     "method",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,19 +28,21 @@ class Input(NamedTuple):
     known: np.ndarray
 
 
-def read_inputs(
-    image: str, mask: str, shape: Shape, channels: int, *, seed: int = 0, invert: bool = False
-) -> list[Input]:
-    """Reads every picture with its mask.
+class InputFile(NamedTuple):
+    """A picture that was found, the name of its results, and its mask's file, if it has one."""
+
+    name: str
+    source: Source
+    mask: Path | None
+
+
+def find_inputs(image: str, mask: str) -> list[InputFile]:
+    """Finds every picture with its mask.
 
     Args:
         image: a file, a folder, a pattern, or "astronaut".
         mask: a generator's name; a file for all; or a folder or a pattern, with a mask of its name
             for each picture, which may lie among the pictures.
-        shape: (height, width).
-        channels: 3 for colour, 1 for grey.
-        seed: of random masks; picture i's are drawn from (seed, i).
-        invert: True if masks mark the hole in white.
 
     Raises:
         ImageError: one line that says what cannot be used.
@@ -48,16 +51,58 @@ def read_inputs(
     check_mask_name(mask)
     if mask not in MASKS and image != "astronaut":
         paths = without_masks(paths, mask)
-    names = result_names(paths)
     sources: list[Source] = [astronaut()] if image == "astronaut" else [*paths]
+    masks = [None] * len(paths) if mask in MASKS else find_masks(paths, mask)
+    return list(map(InputFile, result_names(paths), sources, masks))
+
+
+def read_inputs(
+    image: str,
+    mask: str,
+    shape: Shape,
+    channels: int,
+    *,
+    seed: int = 0,
+    invert: bool = False,
+    keep_partial: bool = False,
+) -> list[Input]:
+    """Reads every picture with its mask, cropped to the model's aspect ratio, at its size.
+
+    Args:
+        image: as for `find_inputs`.
+        mask: likewise.
+        shape: (height, width).
+        channels: 3 for colour, 1 for grey.
+        seed: of random masks; picture i's are drawn from (seed, i).
+        invert: True if masks mark the hole in white.
+        keep_partial: whether a pixel is known if any of it is in the mask's file, and not only if
+            all is.
+
+    Raises:
+        ImageError: one line that says what cannot be used.
+    """
+    inputs = find_inputs(image, mask)
     if mask in MASKS:
-        known = read_masks(mask, paths, shape, range(len(paths)), seed=seed, invert=invert)
-        pictures = [load_image(source, size=shape, channels=channels) for source in sources]
-        return list(map(Input, names, pictures, known))
-    return [
-        Input(name, *load_masked(source, file, size=shape, channels=channels, invert=invert))
-        for name, source, file in zip(names, sources, find_masks(paths, mask), strict=True)
-    ]
+        known = generated_masks(mask, shape, range(len(inputs)), seed=seed, invert=invert)
+        pictures = [load_image(each.source, size=shape, channels=channels) for each in inputs]
+        return [
+            Input(each.name, picture, kept)
+            for each, picture, kept in zip(inputs, pictures, known, strict=True)
+        ]
+    load = partial(
+        load_masked, size=shape, channels=channels, invert=invert, keep_partial=keep_partial
+    )
+    return [Input(name, *load(source, file)) for name, source, file in inputs if file]
+
+
+def generated_masks(
+    mask: str, shape: Shape, streams: Sequence[int], *, seed: int = 0, invert: bool = False
+) -> list[np.ndarray]:
+    """A generator's mask for each picture, bool[H, W]; see `read_masks`."""
+    try:
+        return [make_mask(mask, shape, [seed, stream]) ^ invert for stream in streams]
+    except ValueError as error:
+        raise mended_by("mask", ImageError(f"{mask}: {error}")) from error
 
 
 def read_masks(
@@ -84,10 +129,7 @@ def read_masks(
     """
     check_mask_name(mask)
     if mask in MASKS:
-        try:
-            return [make_mask(mask, shape, [seed, stream]) ^ invert for stream in streams]
-        except ValueError as error:
-            raise mended_by("mask", ImageError(f"{mask}: {error}")) from error
+        return generated_masks(mask, shape, streams, seed=seed, invert=invert)
     return [
         load_mask(
             file, shape, source_shape=image_shape(path) if path.is_file() else None, invert=invert

@@ -1,7 +1,7 @@
-"""How close two pictures are, over the hole or any other part: PSNR and SSIM.
+"""How close two pictures are, and how sharp one is, over the hole or any other part.
 
-Both take `uint8` pictures, [H, W, C] or [H, W], and an optional region `where`, bool[H, W]: the
-hole is `~known`. Both return None for a region without pixels.
+All take `uint8` pictures, [H, W, C] or [H, W], and an optional region `where`, bool[H, W]: the hole
+is `~known`. All return None for a region without pixels.
 """
 
 import math
@@ -51,6 +51,24 @@ def ssim(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> float
         full=True,
     )
     return float(similarity[region].mean())
+
+
+def roughness(picture: np.ndarray, where: np.ndarray | None = None) -> float | None:
+    """Root mean square difference of neighbours, both in the region, in levels of 255.
+
+    Over that of the original it tells whether a filled hole is as sharp, or blurred.
+
+    Returns:
+        The difference; None if no two pixels of the region are neighbours.
+    """
+    region = _region(picture, picture, where)
+    squares = []
+    for axis in (0, 1):
+        both = np.take(region, range(1, region.shape[axis]), axis)
+        both = both & np.take(region, range(region.shape[axis] - 1), axis)
+        squares.append(np.diff(picture.astype(float), axis=axis)[both] ** 2)
+    found = np.concatenate([each.ravel() for each in squares])
+    return float(np.sqrt(found.mean())) if found.size else None
 
 
 def _region(a: np.ndarray, b: np.ndarray, where: np.ndarray | None) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Windows round the holes of a photograph, at the aspect ratio of a model's pictures.
+"""Windows of a photograph, at the aspect ratio of a model's pictures.
 
-A window is brought to the model's size, filled there, brought back, and only the hole's own pixels
+A window is brought to the model's size, filled there, brought back, and only the holes' own pixels
 of it are put into the photograph: everything else stays as it was, to the byte.
 """
 
@@ -34,35 +34,22 @@ class Window(NamedTuple):
         return self.left + self.width
 
     @property
+    def longer(self) -> int:
+        """The longer side."""
+        return max(self.height, self.width)
+
+    @property
     def inside(self) -> tuple[slice, slice]:
         """Rows and columns of the photograph that lie in it."""
         rows = slice(max(self.top, 0), self.bottom)
         return rows, slice(max(self.left, 0), self.right)
 
 
-def windows_round_holes(known: np.ndarray, shape: Shape, *, margin: float = 0.5) -> list[Window]:
-    """A window for each hole, from the top; holes whose windows meet share one.
+class Patch(NamedTuple):
+    """Holes that are filled together: the box round them, and the window that is seen for that."""
 
-    Args:
-        known: bool[H, W], True where the photograph is kept.
-        shape: height and width of the model's pictures, whose aspect ratio windows have. None is
-            smaller than that, as long as the photograph is not.
-        margin: what is seen round a hole, on each side, in units of the hole's own longer side.
-    """
-    from scipy import ndimage  # takes a while to import
-
-    labels, _ = ndimage.label(~known, np.ones((3, 3)))  # diagonal neighbours are one hole
-    while True:
-        slices = ndimage.find_objects(labels)
-        holes = [Window(y.start, x.start, y.stop - y.start, x.stop - x.start) for y, x in slices]
-        windows = [_round(hole, known.shape, shape, margin) for hole in holes]
-        covered = np.zeros(known.shape, bool)
-        for window in windows:
-            covered[window.inside] = True
-        areas, count = ndimage.label(covered)
-        if count == len(windows):
-            return sorted(windows)
-        labels = np.where(known, 0, areas)
+    box: Window
+    window: Window
 
 
 def window_of_all(source: Shape, shape: Shape) -> Window:
@@ -71,39 +58,61 @@ def window_of_all(source: Shape, shape: Shape) -> Window:
 
 
 def cut_out(
-    photo: np.ndarray, known: np.ndarray, window: Window, shape: Shape
+    photo: np.ndarray,
+    known: np.ndarray,
+    window: Window,
+    shape: Shape,
+    *,
+    keep_partial: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A window at the model's size: uint8[h, w, C], and bool[h, w], unknown where any of it was.
+    """A window at the model's size: uint8[h, w, C], and bool[h, w].
 
-    Beyond the border the photograph is mirrored, and so is what is known of it.
+    A pixel is unknown where any of it was or, with `keep_partial`, where all of it was. Beyond the
+    border the photograph is mirrored, and so is what is known of it.
     """
     rows = _mirrored(window.top, window.bottom, len(photo))
     columns = _mirrored(window.left, window.right, photo.shape[1])
-    return resize_masked(photo[rows][:, columns], known[rows][:, columns], shape)
+    part, part_known = photo[rows][:, columns], known[rows][:, columns]
+    return resize_masked(part, part_known, shape, keep_partial=keep_partial)
 
 
-def put_back(
-    photo: np.ndarray, known: np.ndarray, window: Window, filled: np.ndarray
-) -> np.ndarray:
-    """The photograph with what was filled in a window, uint8[h, w, C], where it is not known."""
+def at_full_size(known: np.ndarray, window: Window, source: Shape) -> np.ndarray:
+    """A mask of a window at the model's size, bool[h, w], at the photograph's, bool[H, W]."""
+    rows, columns = (
+        (np.arange(size) - start) * count // length
+        for size, start, count, length in zip(
+            source, window[:2], known.shape, window[2:], strict=True
+        )
+    )
+    return known[rows][:, columns]
+
+
+def put_back(photo: np.ndarray, known: np.ndarray, patch: Patch, filled: np.ndarray) -> None:
+    """Puts what was filled in a window, uint8[h, w, C], into the photograph: its box's holes."""
+    box, window = patch
     gray = filled.shape[2] == 1
     picture = Image.fromarray(filled[..., 0] if gray else filled)
     at_size = np.asarray(fit(picture, (window.height, window.width)))
     at_size = at_size.reshape(window.height, window.width, filled.shape[2])
-    rows, columns = window.inside
-    at_size = at_size[rows.start - window.top :, columns.start - window.left :]
-    result = photo.copy()
-    part = result[window.inside]
-    inside = at_size[: len(part), : part.shape[1]]
-    part[...] = np.where(known[window.inside][..., None], part, inside)
-    return result
+    top, left = box.top - window.top, box.left - window.left
+    inside = at_size[top : top + box.height, left : left + box.width]
+    part = photo[box.inside]
+    part[...] = np.where(known[box.inside][..., None], part, inside)
 
 
-def _round(hole: Window, source: Shape, shape: Shape, margin: float) -> Window:
-    """A hole with its margin, not beyond the border where it need not be."""
-    more = math.ceil(margin * max(hole.height, hole.width))
-    top, left = max(hole.top - more, 0), max(hole.left - more, 0)
-    bottom, right = min(hole.bottom + more, source[0]), min(hole.right + more, source[1])
+def window_round(box: Window, source: Shape, shape: Shape, margin: float) -> Window:
+    """A window round a box, of the aspect ratio of `shape` and no smaller than that.
+
+    Args:
+        box: of the photograph.
+        source: height and width of the photograph, beyond whose border it does not reach where it
+            need not.
+        shape: height and width of the model's pictures.
+        margin: what is seen round the box, on each side, in units of its own longer side.
+    """
+    more = math.ceil(margin * box.longer)
+    top, left = max(box.top - more, 0), max(box.left - more, 0)
+    bottom, right = min(box.bottom + more, source[0]), min(box.right + more, source[1])
     return _fitted(Window(top, left, bottom - top, right - left), source, shape)
 
 

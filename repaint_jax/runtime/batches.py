@@ -26,7 +26,7 @@ from repaint_jax.trajectory import initial_state, trajectory
 
 Item = TypeVar("Item")
 
-_LONGEST_SEGMENT = 10  # steps between two looks at the clock
+SEGMENT = 10  # steps between two looks at the clock, at most
 _OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")  # what XLA says of it
 
 
@@ -122,6 +122,7 @@ class Batches:
         snapshots: Path | None = None,
         save_minutes: float = 5.0,
         fingerprint: str = "",
+        segment: int = SEGMENT,
     ):
         """Sends the weights to the devices.
 
@@ -133,11 +134,13 @@ class Batches:
             snapshots: folder for batches in mid-trajectory; None keeps none.
             save_minutes: how much time a kill may cost.
             fingerprint: tells this model from others, for the snapshots.
+            segment: steps between two looks, at most; each is one dispatch to the devices.
         """
         self.size = size
         self.compile_seconds = 0.0
         self._key, self._fingerprint = key, fingerprint
         self._snapshots, self._save_minutes = snapshots, save_minutes
+        self._segment = segment
         self._shared = Sharing.of(model, size)
 
     def run(
@@ -266,7 +269,7 @@ class Batches:
             images,
             known,
             **sampler.arguments,
-            stops=segment_stops(sampler.resampling),
+            stops=segment_stops(sampler.resampling, self._segment),
             resume=(start.steps, self._shared.spread(start.state)) if start.steps else None,
         )
 
@@ -287,10 +290,10 @@ class Batches:
         return SnapshotFile(path, self._save_minutes)
 
 
-def segment_stops(resampling: ResampleSchedule) -> list[int]:
+def segment_stops(resampling: ResampleSchedule, segment: int = SEGMENT) -> list[int]:
     """Numbers of steps after which the host looks: for the film, the bar and the snapshots."""
     total = resampling.num_model_calls
-    return sorted({*resampling.film_stops(), *range(_LONGEST_SEGMENT, total, _LONGEST_SEGMENT)})
+    return sorted({*resampling.film_stops(), *range(segment, total, segment)})
 
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -52,17 +52,19 @@ class Part(NamedTuple):
 
 def sampled_with_bar(
     batches: Batches,
-    parts: Sequence[Part],
+    parts: Iterable[Part],
+    calls: float,
     *,
     is_done: Callable[[Job], bool] = lambda job: False,
     **options: Any,
 ) -> Generator[tuple[Part, Sampled], None, None]:
     """Samples batch after batch under one bar, and yields what is done, when it is.
 
-    Close it, as it closes the batch that is on its way: see `Batches.run`, whose errors it raises.
-    `options` are the bar's.
+    A batch is asked for when all before it are done. Close it, as it closes the batch that is on
+    its way: see `Batches.run`, whose errors it raises. `calls` are those of all batches; `options`
+    are the bar's.
     """
-    with CallBar(sum(part.sampler.total_calls for part in parts), **options) as bar:
+    with CallBar(calls, **options) as bar:
         for part in parts:
             bar.begin(part.sampler.total_calls)
             walk = batches.run(part.jobs, part.sampler, film=part.film, is_done=is_done)
