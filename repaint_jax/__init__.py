@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from repaint_jax.adapters import (
     noise_from_denoiser,
+    noise_from_unit_range,
     noise_from_v,
     noise_from_velocity,
     noise_from_x0,
@@ -36,6 +37,7 @@ __all__ = [
     "inpaint_batch",
     "load_pipeline",
     "noise_from_denoiser",
+    "noise_from_unit_range",
     "noise_from_v",
     "noise_from_velocity",
     "noise_from_x0",

@@ -48,7 +48,8 @@ def test_the_guide_names_every_extra_and_every_command():
 
 def test_the_site_has_every_guide_and_every_public_name():
     pages = {page for entry in yaml.safe_load(read("mkdocs.yml"))["nav"] for page in entry.values()}
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= pages
+    docs = ROOT / "docs"
+    assert {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} <= pages
     shown = set(re.findall(r"\w+", read("docs/reference.md")))
     assert shown >= set(repaint_jax.__all__)
 
