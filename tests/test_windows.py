@@ -95,11 +95,11 @@ def test_a_scratch_is_cut_so_that_its_windows_are_fine_and_a_blob_is_not():
     assert len(all_patches(half, (64, 64))) == 1
 
 
-def test_a_thick_band_is_cut_to_no_less_than_twice_its_thickness():
+def test_a_thick_band_is_cut_to_no_less_than_four_times_its_thickness():
     known = np.ones((600, 3000), bool)
     known[250:350] = False
     boxes = sorted(patch.box for patch in all_patches(known, (64, 64)))
-    assert boxes == [(250, left, 100, 200) for left in range(0, 3000, 200)]
+    assert boxes == [(250, left, 100, 375) for left in range(0, 3000, 375)]
 
 
 def test_a_margin_is_seen_on_every_side():

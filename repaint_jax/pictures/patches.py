@@ -26,7 +26,7 @@ def patches_of_holes(
         shape: height and width of the model's pictures.
         margin: what is seen round a hole, on each side, in units of the hole's own longer side.
         enlargement: how many times a window may be larger than the model's pictures. Holes are cut
-            for that, but to no less than twice their thickness, or the known would be out of sight.
+            for that, but to no less than four times their thickness: what is thicker is one thing.
     """
     size = enlargement * min(shape) / (1 + 2 * margin)
     boxes = _shared(_boxes(known, size), size)
@@ -86,7 +86,7 @@ def _boxes(known: np.ndarray, size: float) -> list[Window]:
     whole = [box for box in boxes if box.longer <= size]
     for i, half in zip(long, deepest, strict=True):
         hole = labels[boxes[i].inside] == i + 1
-        whole += _pieces(hole, boxes[i], max(size, 4 * float(half)))
+        whole += _pieces(hole, boxes[i], max(size, 8 * float(half)))
     return whole
 
 
