@@ -1,40 +1,22 @@
-"""Pictures of the page for the guides: python tools/screenshots.py [CONFIG].
+"""Pictures of the page for the guides: python -m tools.screenshots [CONFIG].
 
 Serves CONFIG (celeba), opens the portrait in a browser, paints a hole, fills it, and writes
-page_before.png, page_during.png and page_after.png. Wants playwright and a chromium, which
+page_before.jpg, page_during.jpg and page_after.jpg. Wants playwright and a chromium, which
 CHROMIUM names if it is not /usr/bin/chromium.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import io
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from PIL import Image
+from playwright.sync_api import Page
+
+from benchmarks.page import browser, served
 
 ROOT = Path(__file__).parent.parent
-PORT = 7871
-
-
-@contextmanager
-def served(config: str) -> Iterator[str]:
-    """The page's address while its server runs."""
-    command = [sys.executable, "-m", "repaint_jax", "serve", f"--config={config}", f"--port={PORT}"]
-    server = subprocess.Popen(command, cwd=ROOT)
-    try:
-        while server.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", PORT), timeout=1):
-                break
-        yield f"http://127.0.0.1:{PORT}"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def paint(page: Page) -> None:
@@ -50,6 +32,12 @@ def paint(page: Page) -> None:
         page.mouse.up()
 
 
+def take(page: Page, path: Path) -> None:
+    """A picture of few enough bytes for a guide."""
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        picture.convert("RGB").save(path, quality=88, optimize=True)
+
+
 def main() -> None:
     """Takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -59,10 +47,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs/images")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    with served(asked.config) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
-        page = browser.new_page(
+    with served(asked.config) as url, browser() as chromium:
+        page = chromium.new_page(
             viewport={"width": asked.width, "height": 800},
             color_scheme="dark" if asked.dark else "light",
         )
@@ -74,16 +60,15 @@ def main() -> None:
         page.locator("#tools").wait_for()
         page.locator("#size").fill("0.66")
         paint(page)
-        page.screenshot(path=asked.out / "page_before.png")
+        take(page, asked.out / "page_before.jpg")
         page.get_by_role("button", name="Fill the hole").click()
         bar = page.locator("#progress-bar")
         while bar.is_visible() and float(bar.evaluate("bar => bar.value")) < 0.55:
             page.wait_for_timeout(100)
-        page.screenshot(path=asked.out / "page_during.png")
+        take(page, asked.out / "page_during.jpg")
         page.locator("#thumbs canvas").first.wait_for(timeout=300_000)
         page.wait_for_timeout(500)
-        page.screenshot(path=asked.out / "page_after.png")
-        browser.close()
+        take(page, asked.out / "page_after.jpg")
 
 
 if __name__ == "__main__":

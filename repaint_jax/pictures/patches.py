@@ -73,21 +73,33 @@ def _boxes(known: np.ndarray, size: float) -> list[Window]:
     """Boxes round the holes, of which those that are long and thin are cut."""
     from scipy import ndimage  # takes a while to import
 
-    labels, _ = ndimage.label(~known, np.ones((3, 3)))  # diagonal neighbours are one hole
-    boxes = [
-        Window(y.start, x.start, y.stop - y.start, x.stop - x.start)
-        for y, x in ndimage.find_objects(labels)
-    ]
-    long = [i for i, box in enumerate(boxes) if box.longer > size]
-    if not long or not known.any():
-        return boxes
-    depth = ndimage.distance_transform_cdt(~known, "chessboard")
-    deepest = ndimage.maximum(depth, labels, [i + 1 for i in long])
-    whole = [box for box in boxes if box.longer <= size]
-    for i, half in zip(long, deepest, strict=True):
-        hole = labels[boxes[i].inside] == i + 1
-        whole += _pieces(hole, boxes[i], max(size, 8 * float(half)))
-    return whole
+    if known.all():
+        return []
+    if not known.any():
+        return [Window(0, 0, *known.shape)]
+    ((all_rows, all_columns),) = ndimage.find_objects((~known).view(np.uint8))  # of interest
+    labels, _ = ndimage.label(~known[all_rows, all_columns], np.ones((3, 3)))
+    boxes = []
+    for i, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+        top, left = all_rows.start + rows.start, all_columns.start + columns.start
+        box = Window(top, left, rows.stop - rows.start, columns.stop - columns.start)
+        if box.longer <= size:
+            boxes.append(box)
+        else:
+            hole = labels[rows, columns] == i
+            boxes += _pieces(hole, box, max(size, 4 * _thickness(hole, box, known.shape)))
+    return boxes
+
+
+def _thickness(hole: np.ndarray, box: Window, source: Shape) -> float:
+    """Of a hole where it is thickest; it goes on beyond the photograph's border."""
+    from scipy import ndimage
+
+    around = (
+        (int(box.top > 0), int(box.bottom < source[0])),
+        (int(box.left > 0), int(box.right < source[1])),
+    )
+    return 2.0 * ndimage.distance_transform_cdt(np.pad(hole, around), "chessboard").max()
 
 
 def _pieces(hole: np.ndarray, box: Window, length: float) -> Iterator[Window]:
