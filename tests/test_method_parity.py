@@ -1,43 +1,63 @@
 """Methods beside azula's (PyTorch, MIT licence), step by step, with the same noise.
 
 Its samplers work on any schedule and denoiser; here on ours, of a Gaussian, whose best denoiser is
-linear. Where azula and a paper differ, the test says by what.
+linear. Where azula and a paper differ, the test says by what. No package has DInG, LanPaint's
+dynamics, implicit known pixels or the hybrid.
 """
 
-import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from method_scene import (
+    KNOWN,
+    MODEL,
+    NOISE,
+    NOTHING_KNOWN,
+    OBSERVATION,
+    OBSERVED,
+    PRIOR,
+    SIZE,
+    STEPS,
+    TRAINED,
+    WALK,
+    as_picture,
+    close,
+    draws,
+    gain,
+    ours,
+    pixels,
+    row,
+)
 
-from repaint_jax import NoiseSchedule, ResampleSchedule
-from repaint_jax.methods import DPS, MMPS, Observation, PiGDM, RePaint
+from repaint_jax import ResampleSchedule, trajectory
+from repaint_jax.methods import DAPS, DDNM, DPS, MMPS, MCGDiff, PiGDM, QuasiNewton, RePaint
 from repaint_jax.methods.base import State
+from repaint_jax.methods.quasi_newton import Pairs
 from repaint_jax.methods.repaint import Draws
-from repaint_jax.oracles import Mixture
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("azula")
 from azula.denoise import Denoiser, DiracPosterior  # noqa: E402
-from azula.guidance import DPSSampler, MMPSDenoiser, PGDMSampler, RePaintSampler  # noqa: E402
+from azula.guidance import (  # noqa: E402
+    DiffPIRDenoiser,
+    DPSSampler,
+    MMPSDenoiser,
+    PGDMSampler,
+    RePaintSampler,
+    TDSSampler,
+)
 from azula.noise import Schedule  # noqa: E402
-from azula.sample import DDIMSampler, DDPMSampler  # noqa: E402
+from azula.sample import DDIMSampler, DDPMSampler, EulerSampler, xEABSampler  # noqa: E402
 
 # PyTorch's of a function that azula decorates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
-SIZE, KNOWN = 6, np.array([True, False, True, False, False, True])
-OBSERVED = np.array([0.9, 0.0, -0.4, 0.0, 0.0, 0.7], np.float32)
-_PLACE = np.arange(SIZE)
-PRIOR = Mixture.normal(
-    0.4 * np.exp(-0.3 * np.abs(_PLACE[:, None] - _PLACE)) + 0.05 * np.eye(SIZE), 0.1 * _PLACE
-)
-NOISE = NoiseSchedule.linear(1000).respace(12)
-WALK = ResampleSchedule.create(12, 1, 1)
-OBSERVATION = Observation(jnp.asarray(OBSERVED).reshape(SIZE, 1, 1), KNOWN.reshape(SIZE, 1, 1))
-MODEL = PRIOR.denoiser(NoiseSchedule.linear(1000))
 Y = torch.from_numpy(OBSERVED[KNOWN])
+EXACT = {"clip_denoised": False}  # clipping breaks the linear theory
+START, NOISES = draws()
 
 
 def measure(x):
@@ -52,103 +72,93 @@ def spread(y):
 
 
 class Levels(Schedule):
-    """Level t of ours, of which -1 is the clean picture."""
+    """Levels t of ours, of which -1 is the clean picture."""
+
+    def __init__(self, noise=NOISE):
+        super().__init__()
+        self.noise = noise
 
     def __call__(self, t):
-        ac = torch.tensor(NOISE.alpha_cumprod_at(int(t)), dtype=torch.float32)
-        return ac.sqrt(), (1 - ac).sqrt()
+        ac = torch.as_tensor(self.noise.alpha_cumprod_at(t.numpy().round().astype(int)))
+        return ac.sqrt().float(), (1 - ac).sqrt().float()
 
 
 class Exact(Denoiser):
     """The mean of x_0 given x_t."""
 
-    schedule = Levels()
+    def __init__(self, noise=NOISE):
+        super().__init__()
+        self.schedule = Levels(noise)
 
     def forward(self, x, t):
         a, s = (float(level) for level in self.schedule(t))
-        gain = a * PRIOR.cov @ np.linalg.inv(a * a * PRIOR.cov + s * s * np.eye(SIZE))
         mean = torch.tensor(PRIOR.mean, dtype=torch.float32)
-        return DiracPosterior(mean=mean + (x - a * mean) @ torch.from_numpy(gain.T).float())
+        return DiracPosterior(mean=mean + (x - a * mean) @ torch.from_numpy(gain(a, s).T).float())
 
 
-def draws(seed=0):
-    """x_T, and two pictures of noise for each step."""
-    start, *rest = np.random.default_rng(seed).normal(size=(1 + 2 * 12, SIZE)).astype(np.float32)
-    return start, np.reshape(rest, (12, 2, SIZE))
-
-
-def theirs(sampler, monkeypatch, *, per_step=1):
-    """x after each step."""
-    start, noises = draws()
-    x, after = torch.from_numpy(start), []
-    for t, z in zip(range(11, -1, -1), noises, strict=True):
-        given = iter([*torch.from_numpy(z[:per_step]), *torch.zeros(2, SIZE)])
+def theirs(sampler, monkeypatch, noises=NOISES[:, :1]):
+    """x after each step, of which `noises` [12, N, 6] are the draws."""
+    x, after = torch.from_numpy(START), []
+    for t, z in zip(range(STEPS - 1, -1, -1), noises, strict=True):
+        given = iter([*torch.from_numpy(z), *torch.zeros(2, SIZE)])
         monkeypatch.setattr(torch, "randn_like", lambda *_, given=given: next(given))
         x = sampler.step(x, torch.tensor(t), torch.tensor(t - 1)).detach()
         after.append(x.numpy())
     return np.stack(after)
 
 
-def ours(method, monkeypatch):
-    """x after each step."""
-    table = method.tabulate(NOISE, WALK)
-    start, noises = draws()
-    state = State(jnp.asarray(start).reshape(SIZE, 1, 1), jnp.zeros((SIZE, 1, 1)))
-    after = []
-    for i, z in enumerate(noises):
-        given = jnp.asarray(z).reshape(2, SIZE, 1, 1)
-        monkeypatch.setattr(jax.random, "normal", lambda *_, given=given: given)
-        at = jax.tree.map(lambda numbers, i=i: numbers[i], table)
-        state = method.step(MODEL, state, OBSERVATION, at, None)
-        after.append(np.asarray(state.x).ravel())
-    return np.stack(after)
+def x_of(states):
+    return pixels([state.x for state in states])
 
 
-# In float32, through 12 levels.
-close = functools.partial(np.testing.assert_allclose, rtol=0, atol=3e-4)
+def noiseless(iterations):
+    return MMPSDenoiser(
+        Exact(), Y, measure, cov_y=torch.zeros_like, solver="cg", iterations=iterations
+    )
 
 
 def test_the_denoisers_agree():
     x = np.random.default_rng(1).normal(size=SIZE).astype(np.float32)
     table = DPS().tabulate(NOISE, WALK)
-    for i, t in enumerate(range(11, -1, -1)):
-        at = jax.tree.map(lambda numbers, i=i: numbers[i], table)
-        x0, _ = at.predict(MODEL, jnp.asarray(x).reshape(SIZE, 1, 1))
+    for i, t in enumerate(range(STEPS - 1, -1, -1)):
+        x0, _ = row(table, i).predict(MODEL, as_picture(x))
         close(np.ravel(x0), Exact()(torch.from_numpy(x), torch.tensor(t)).mean.numpy())
 
 
 def test_dps_is_azulas(monkeypatch):
     expected = theirs(DPSSampler(Exact(), Y, measure, zeta=0.1), monkeypatch)
-    close(ours(DPS(clip_denoised=False, zeta=0.1), monkeypatch), expected)
+    close(x_of(ours(DPS(**EXACT, zeta=0.1), monkeypatch, NOISES, START)), expected)
     plain = theirs(DDPMSampler(Exact()), monkeypatch)
     assert np.abs(expected - plain).max() > 0.1
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+# Of DDIM's eta, which Song et al. 2021 (Eq. 16) multiply the deviation of the noise by, azula 0.11
+# makes a factor of the variance.
+ETAS = pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+
+
+@ETAS
 def test_mmps_is_azulas_when_solved_to_the_end(monkeypatch, eta):
     known = int(KNOWN.sum())
-    noiseless = MMPSDenoiser(
-        Exact(), Y, measure, cov_y=torch.zeros_like, solver="cg", iterations=known
-    )
-    expected = theirs(DDIMSampler(noiseless, eta=eta), monkeypatch)
-    method = MMPS(clip_denoised=False, eta=eta, iterations=known)
-    close(ours(method, monkeypatch), expected)
+    expected = theirs(DDIMSampler(noiseless(known), eta=eta**2), monkeypatch)
+    method = MMPS(**EXACT, eta=eta, iterations=known)
+    close(x_of(ours(method, monkeypatch, NOISES, START)), expected)
     close(expected[-1][KNOWN], OBSERVED[KNOWN], atol=1e-3)
 
 
-def test_mmps_of_one_iteration_is_azulas_but_for_the_known_pixels(monkeypatch):
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_mmps_of_few_iterations_is_azulas_but_for_the_known_pixels(iterations):
     # Its mean of the known pixels is as near to them as an iteration comes; ours is put down.
-    denoiser = MMPSDenoiser(Exact(), Y, measure, cov_y=torch.zeros_like, solver="cg", iterations=1)
     x = np.random.default_rng(2).normal(size=SIZE).astype(np.float32)
-    method = MMPS(iterations=1)
-    at = jax.tree.map(lambda numbers: numbers[5], method.tabulate(NOISE, WALK))
-    found = method.conditional_mean(
-        MODEL, jnp.asarray(x).reshape(SIZE, 1, 1), OBSERVATION, at.level
-    )
-    close(np.ravel(found), denoiser(torch.from_numpy(x), torch.tensor(6)).mean.numpy())
+    method = MMPS(iterations=iterations)
+    at = row(method.tabulate(NOISE, WALK), 5).level
+    found = method.conditional_mean(MODEL, as_picture(x), OBSERVATION, at)
+    expected = noiseless(iterations)(torch.from_numpy(x), torch.tensor(6)).mean.numpy()
+    close(np.ravel(found), expected)
+    assert np.abs(expected - OBSERVED)[KNOWN].max() > 1e-3
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@ETAS
 def test_pigdm_is_azulas_but_for_its_weight(monkeypatch, eta):
     # Song et al. 2023, Algorithm 1, adds sqrt(alpha_t) g; azula 0.11 sqrt(alpha_t alpha_s) g,
     # alpha_s that of the next level.
@@ -161,21 +171,158 @@ def test_pigdm_is_azulas_but_for_its_weight(monkeypatch, eta):
                 plain = DDIMSampler.step(self, x, t, s)
             return plain + (guided - plain) / self.denoiser.schedule(s)[0]
 
-    sampler = AsInThePaper(Exact(), Y, measure, spread, eta=eta)
+    sampler = AsInThePaper(Exact(), Y, measure, spread, eta=eta**2)
     expected = theirs(sampler, monkeypatch)
-    close(ours(PiGDM(clip_denoised=False, eta=eta), monkeypatch), expected)
+    close(x_of(ours(PiGDM(**EXACT, eta=eta), monkeypatch, NOISES, START)), expected)
 
 
 def test_repaint_is_azulas_without_resampling(monkeypatch):
     y, mask = torch.from_numpy(OBSERVED), torch.from_numpy(KNOWN)
     sampler = RePaintSampler(Exact(), y, mask, iterations=1, eta=1.0)
-    expected = theirs(sampler, monkeypatch, per_step=2)
-    table = RePaint(clip_denoised=False).tabulate(NOISE, WALK)
-    start, noises = draws()
-    x = jnp.asarray(start).reshape(SIZE, 1, 1)
-    for i, (z, expected_x) in enumerate(zip(noises, expected, strict=True)):
-        at = jax.tree.map(lambda numbers, i=i: numbers[i], table)
-        pictures = jnp.asarray(z).reshape(2, SIZE, 1, 1)
-        given = Draws(pictures[0], pictures[1], jnp.zeros_like(x))
-        x = RePaint(clip_denoised=False).move(MODEL, x, OBSERVATION, at, given).x
-        close(np.ravel(x), expected_x)
+    noises = np.concatenate([NOISES, np.zeros_like(NOISES[:, :1])], 1)
+    expected = theirs(sampler, monkeypatch, noises)
+    close(x_of(ours(RePaint(**EXACT), monkeypatch, noises, START)), expected)
+
+
+def test_repaint_is_azulas_with_resampling(monkeypatch):
+    # azula goes down a level, and up and down again before it goes on: jumps of length 1.
+    resamples = 3
+    levels = range(STEPS - 1, -1, -1)
+    down = [time for t in levels for time in [*[t, t - 1] * (resamples - 1), t]]
+    table = RePaint(**EXACT).tabulate(NOISE, ResampleSchedule.from_times([*down, -1]))
+    noises = np.random.default_rng(4).normal(size=(STEPS, 3 * resamples, SIZE))
+    noises = noises.astype(np.float32)
+    y, mask = torch.from_numpy(OBSERVED), torch.from_numpy(KNOWN)
+    sampler = RePaintSampler(Exact(), y, mask, iterations=resamples, eta=1.0)
+    expected = theirs(sampler, monkeypatch, noises)
+    x = as_picture(START)
+    for i, z in enumerate(noises.reshape(-1, 3, SIZE, 1, 1)):
+        x = RePaint(**EXACT).move(MODEL, x, OBSERVATION, row(table, i), Draws(*z)).x
+        if i % resamples == resamples - 1:
+            close(np.ravel(x), expected[i // resamples])
+
+
+@ETAS
+def test_ddnm_is_azulas_diffpir_but_for_the_noise_of_the_known_pixels(monkeypatch, eta):
+    # With nearly no noise of y, DiffPIR (Zhu et al. 2023) has y for the known pixels of x_0, as
+    # DDNM. It goes on with the noise (x - a x_0) / s of that x_0, DDNM with the network's.
+    diffpir = DiffPIRDenoiser(Exact(), Y, measure, var_y=1e-9, iterations=3)
+    table = DDNM().tabulate(NOISE, WALK)
+    for i, t in enumerate(range(STEPS - 1, -1, -1)):
+        at, x, z = row(table, i), as_picture(START), NOISES[i, 0]
+        share = at.ancestral(1.0)
+        sampler = DDIMSampler(diffpir, eta=eta**2)
+        monkeypatch.setattr(torch, "randn_like", lambda *_, z=z: torch.from_numpy(z))
+        expected = sampler.step(torch.from_numpy(START), torch.tensor(t), torch.tensor(t - 1))
+        monkeypatch.setattr(jax.random, "normal", lambda _, s, i=i: NOISES[i].reshape(s))
+        method = DDNM(**EXACT, eta=eta * share)
+        found = np.ravel(method.step(MODEL, State(x, x), OBSERVATION, at, None).x)
+        _, eps = at.predict(MODEL, x)
+        other = at.noise_in(x, OBSERVATION.put_down(x))
+        kept = at.next_sigma * np.sqrt(1 - (eta * share) ** 2)
+        close(found, expected.numpy() + np.where(KNOWN, kept * np.ravel(eps - other), 0), atol=1e-3)
+
+
+def test_daps_goes_down_as_azulas_ode_solver(monkeypatch):
+    # No package has DAPS: its draw of x_0 given y, and the noise after, are written out here.
+    method, calls = DAPS(**EXACT, spread=0.7), 5
+    start, noises = draws(per_step=3)
+    states = ours(method, monkeypatch, noises, start)
+    sampler, x = EulerSampler(Exact()), torch.from_numpy(start)
+    for t, (z_clean, z, _), state in zip(range(STEPS - 1, -1, -1), noises, states, strict=True):
+        stops = np.unique(np.linspace(t, -1, calls + 1).round().astype(int))[::-1]
+        for here, there in itertools.pairwise(stops):
+            x = sampler.step(x, torch.tensor(here), torch.tensor(there))
+        close(np.ravel(state.x0), x.numpy())
+        a, s = sampler.denoiser.schedule(torch.tensor(t))
+        clean = np.where(KNOWN, OBSERVED, x.numpy() + 0.7 * (s / a).numpy() * z_clean)
+        a, s = sampler.denoiser.schedule(torch.tensor(t - 1))
+        x = (a * clean + s * z).float()
+        close(np.ravel(state.x), x.numpy(), atol=2e-3)  # the first has r_t = 160
+
+
+EVEN = TRAINED.respace(f"logsnr{STEPS}")
+
+
+def test_mmps_of_second_order_is_diffusers_dpm_solver_where_nothing_is_known(monkeypatch):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        trained_betas=TRAINED.betas,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        final_sigmas_type="zero",
+    )
+    scheduler.set_timesteps(timesteps=EVEN.timesteps[::-1].tolist())
+    method = MMPS(**EXACT, eta=0.0, second_order=True)
+    states = ours(method, monkeypatch, NOISES, START, noise=EVEN, observation=NOTHING_KNOWN)
+    x = torch.from_numpy(START)
+    for t, state in zip(scheduler.timesteps, states, strict=True):
+        eps = MODEL(as_picture(x)[None], jnp.asarray([int(t)]))
+        x = scheduler.step(torch.from_numpy(np.array(eps).ravel()), t, x).prev_sample
+        close(np.ravel(state.x), x.numpy())
+    first = ours(MMPS(**EXACT, eta=0.0), monkeypatch, NOISES, START, noise=EVEN,
+                 observation=NOTHING_KNOWN)  # fmt: skip
+    assert np.abs(first[-1].x - states[-1].x).max() > 0.01
+
+
+def test_quasi_newton_is_azulas_solver_of_third_order_where_nothing_is_known(monkeypatch):
+    states = ours(
+        QuasiNewton(**EXACT), monkeypatch, NOISES, START, noise=EVEN, observation=NOTHING_KNOWN
+    )
+    # Down to t = 0; from there azula's coefficients are infinite.
+    sampler = xEABSampler(
+        Exact(EVEN), order=3, start=STEPS - 1, stop=0, steps=STEPS - 1, silent=True
+    )
+    close(np.ravel(states[-2].x), sampler(torch.from_numpy(START)).numpy())
+
+
+@pytest.mark.parametrize("i", [0, 6, 10])
+def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i):
+    start, noises = draws(seed=3)
+    method = QuasiNewton(floor=1e-4)
+    table = method.tabulate(NOISE, WALK)
+    state = method.init(jax.random.key(0), OBSERVATION, row(table, i))
+    basis, _ = np.linalg.qr(noises[:SIZE, 0])
+    told = Pairs(*(old.at[:SIZE].set(new) for old, new in
+                   zip(state.pairs, (basis, basis @ PRIOR.cov), strict=True)))  # fmt: skip
+    state = state._replace(x=as_picture(start), pairs=told)
+    found, _, _ = method.conditional_mean(MODEL, state, OBSERVATION, row(table, i))
+    denoiser = noiseless(int(KNOWN.sum()))
+    expected = denoiser(torch.from_numpy(start), torch.tensor(STEPS - 1 - i)).mean.numpy()
+    close(np.ravel(found), expected, atol=5e-3)
+
+
+def test_mcgdiff_draws_what_azulas_twisted_particles_draw():
+    """Two methods of sequential Monte Carlo, exact for the same steps in the limit."""
+    runs, particles, steps = 8, 2000, 24
+    levels = TRAINED.respace(f"logsnr{steps}")
+    walk = ResampleSchedule.create(steps, 1, 1)
+    method = MCGDiff(**EXACT, particles=particles)
+    keys = jax.random.split(jax.random.key(0), runs)
+    image, known = OBSERVATION.image, OBSERVATION.known
+    *_, (_, state) = trajectory(
+        keys, MODEL, image, known, noise=levels, resampling=walk, method=method
+    )
+    weights = np.asarray(jax.nn.softmax(state.log_weights, axis=1))
+    mine = [moments(p.reshape(particles, SIZE), w) for p, w in
+            zip(np.asarray(state.particles), weights, strict=True)]  # fmt: skip
+
+    def twist(x0, sigma):
+        return torch.distributions.Normal(measure(x0), sigma).log_prob(Y)
+
+    torch.manual_seed(0)
+    sampler = TDSSampler(Exact(levels), twist, start=steps - 1, stop=-1, steps=steps, silent=True)
+    even = np.full(particles, 1 / particles)
+    other = [moments(sampler(torch.randn(particles, SIZE)).numpy(), even) for _ in range(runs)]
+    errors = [np.std(each, 0, ddof=1) / np.sqrt(runs) for each in (mine, other)]
+    error = np.hypot(*errors)
+    assert error.max() < 0.02
+    gap = np.abs(np.mean(mine, 0) - np.mean(other, 0))
+    np.testing.assert_array_less(gap, 4 * error + 0.003)
+
+
+def moments(x, weights):
+    """Means and covariances of the hole."""
+    x = x[:, ~KNOWN]
+    mean = weights @ x
+    return np.append(mean, ((x - mean).T * weights) @ (x - mean))
