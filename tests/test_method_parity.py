@@ -233,17 +233,19 @@ def test_daps_goes_down_as_azulas_ode_solver(monkeypatch):
         stops = np.unique(np.linspace(t, -1, calls + 1).round().astype(int))[::-1]
         for here, there in itertools.pairwise(stops):
             x = sampler.step(x, torch.tensor(here), torch.tensor(there))
-        close(np.ravel(state.x0), x.numpy())
-        a, s = sampler.denoiser.schedule(torch.tensor(t))
-        clean = np.where(KNOWN, OBSERVED, x.numpy() + 0.7 * (s / a).numpy() * z_clean)
-        a, s = sampler.denoiser.schedule(torch.tensor(t - 1))
-        x = (a * clean + s * z).float()
-        close(np.ravel(state.x), x.numpy(), atol=2e-3)  # the first has r_t = 160
+        close(np.ravel(state.x0), x.numpy(), atol=2e-3)  # it begins from x_t up to 160 times as far
+        a, s = map(float, sampler.denoiser.schedule(torch.tensor(t)))
+        clean = np.where(KNOWN, OBSERVED, x.numpy() + 0.7 * s / a * z_clean)
+        a, s = map(float, sampler.denoiser.schedule(torch.tensor(t - 1)))
+        x = torch.from_numpy((a * clean + s * z).astype(np.float32))
+        close(np.ravel(state.x), x.numpy(), atol=2e-3)
 
 
 EVEN = TRAINED.respace(f"logsnr{STEPS}")
 
 
+# NumPy's of how diffusers reads a tensor.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_mmps_of_second_order_is_diffusers_dpm_solver_where_nothing_is_known(monkeypatch):
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.DPMSolverMultistepScheduler(
@@ -267,8 +269,9 @@ def test_mmps_of_second_order_is_diffusers_dpm_solver_where_nothing_is_known(mon
 
 def test_quasi_newton_is_azulas_solver_of_third_order_where_nothing_is_known(monkeypatch):
     states = ours(
-        QuasiNewton(**EXACT), monkeypatch, NOISES, START, noise=EVEN, observation=NOTHING_KNOWN
-    )
+        QuasiNewton(**EXACT), monkeypatch, NOISES[:, :1], START,
+        noise=EVEN, observation=NOTHING_KNOWN,
+    )  # fmt: skip
     # Down to t = 0; from there azula's coefficients are infinite.
     sampler = xEABSampler(
         Exact(EVEN), order=3, start=STEPS - 1, stop=0, steps=STEPS - 1, silent=True
@@ -286,15 +289,17 @@ def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i):
     told = Pairs(*(old.at[:SIZE].set(new) for old, new in
                    zip(state.pairs, (basis, basis @ PRIOR.cov), strict=True)))  # fmt: skip
     state = state._replace(x=as_picture(start), pairs=told)
-    found, _, _ = method.conditional_mean(MODEL, state, OBSERVATION, row(table, i))
+    at = row(table, i)._replace(follows=0)
+    found, _, _ = method.conditional_mean(MODEL, state, OBSERVATION, at)
     denoiser = noiseless(int(KNOWN.sum()))
     expected = denoiser(torch.from_numpy(start), torch.tensor(STEPS - 1 - i)).mean.numpy()
     close(np.ravel(found), expected, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_mcgdiff_draws_what_azulas_twisted_particles_draw():
-    """Two methods of sequential Monte Carlo, exact for the same steps in the limit."""
-    runs, particles, steps = 8, 2000, 24
+    """Two kinds of sequential Monte Carlo that in the limit are exact for the same few steps."""
+    runs, particles, steps = 8, 10_000, 24
     levels = TRAINED.respace(f"logsnr{steps}")
     walk = ResampleSchedule.create(steps, 1, 1)
     method = MCGDiff(**EXACT, particles=particles)
@@ -316,9 +321,12 @@ def test_mcgdiff_draws_what_azulas_twisted_particles_draw():
     other = [moments(sampler(torch.randn(particles, SIZE)).numpy(), even) for _ in range(runs)]
     errors = [np.std(each, 0, ddof=1) / np.sqrt(runs) for each in (mine, other)]
     error = np.hypot(*errors)
-    assert error.max() < 0.02
+    assert error.max() < 0.025
     gap = np.abs(np.mean(mine, 0) - np.mean(other, 0))
-    np.testing.assert_array_less(gap, 4 * error + 0.003)
+    np.testing.assert_array_less(gap, 4 * error)
+    # So few steps are not the prior's, and the variances tell: neither is near by chance.
+    exact = PRIOR.given(OBSERVED, KNOWN).cov.diagonal()
+    assert (exact - np.mean(mine, 0)[[3, 7, 11]] > 0.03).all()
 
 
 def moments(x, weights):
