@@ -4,19 +4,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from torch_reference import torch
 
-torch = pytest.importorskip("torch")
 if find_spec("denoising_diffusion_pytorch") is None:
     pytest.skip("could not import denoising_diffusion_pytorch", allow_module_level=True)
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:
-    # Built for CUDA beside torch for CPUs, it finds none of its operators; none is used here.
-    _OPERATORS = torch.library.Library("torchvision", "DEF")
-    for _name in ("nms", "qnms"):
-        _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import denoising_diffusion_pytorch as lucidrains  # noqa: E402
+import denoising_diffusion_pytorch as lucidrains
+from denoising_diffusion_pytorch import classifier_free_guidance  # noqa: F401
 
 
 def random_unet(seed=0, **config):

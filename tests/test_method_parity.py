@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from torch_reference import torch
 
 from repaint_jax import NoiseSchedule, ResampleSchedule
 from repaint_jax.methods import DPS, MMPS, Observation, PiGDM, RePaint
@@ -17,12 +18,11 @@ from repaint_jax.methods.base import State
 from repaint_jax.methods.repaint import Draws
 from repaint_jax.oracles import Mixture
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("azula")
-from azula.denoise import Denoiser, DiracPosterior  # noqa: E402
-from azula.guidance import DPSSampler, MMPSDenoiser, PGDMSampler, RePaintSampler  # noqa: E402
-from azula.noise import Schedule  # noqa: E402
-from azula.sample import DDIMSampler, DDPMSampler  # noqa: E402
+from azula.denoise import Denoiser, DiracPosterior
+from azula.guidance import DPSSampler, MMPSDenoiser, PGDMSampler, RePaintSampler
+from azula.noise import Schedule
+from azula.sample import DDIMSampler, DDPMSampler
 
 # PyTorch's of a function that azula decorates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
