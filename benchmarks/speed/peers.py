@@ -22,7 +22,7 @@ from .ours import Workload, probe
 from .rounds import Contestant
 
 try:
-    import torchvision
+    import torchvision  # noqa: F401
 except ImportError:
     pass
 except RuntimeError:  # it was built for another PyTorch: diffusers can do without
