@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from torch_reference import torch
 
-torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 

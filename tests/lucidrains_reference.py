@@ -4,11 +4,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from torchvision_reference import torch
+from torch_reference import torch
 
 if find_spec("denoising_diffusion_pytorch") is None:
     pytest.skip("could not import denoising_diffusion_pytorch", allow_module_level=True)
 import denoising_diffusion_pytorch as lucidrains
+from denoising_diffusion_pytorch import classifier_free_guidance  # noqa: F401
 
 
 def random_unet(seed=0, **config):

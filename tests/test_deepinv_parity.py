@@ -32,7 +32,7 @@ from method_scene import (
     pixels,
     row,
 )
-from torchvision_reference import torch
+from torch_reference import torch
 
 from repaint_jax.methods import DDNM, DPS, MMPS, PiGDM
 from repaint_jax.methods.base import State

@@ -378,7 +378,9 @@ def test_a_checkpoint_that_tells_no_schedule_or_size_asks_for_them(config, tmp_p
     with pytest.raises(ConfigError, match=r"config.noise.num_train_steps: .* does not tell"):
         run_inpainting(config, tmp_path / "out")
     change(config, noise__kind="quadratic", noise__num_train_steps=1000)
-    with pytest.raises(ConfigError, match="one of linear, scaled_linear, sigmoid, cosine"):
+    with pytest.raises(
+        ConfigError, match="one of linear, scaled_linear, sigmoid, sigmoid_cumprod, cosine"
+    ):
         run_inpainting(config, tmp_path / "out")
     change(config, noise__kind="linear", num_samples=1)
     run_inpainting(config, tmp_path / "out")

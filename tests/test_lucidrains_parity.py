@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lucidrains_reference import lucidrains, predict, random_unet, torch
+from lucidrains_reference import classifier_free_guidance, lucidrains, predict, random_unet, torch
 from moves import repaint_step
 from PIL import Image
 
@@ -149,9 +149,9 @@ def our_trajectory(model, noise, start, draws, eta):
 def test_trajectories_without_a_picture_are_lucidrains(tmp_path, monkeypatch, objective, sampling):
     learned = objective == "learned variance"
     unet = random_unet(**SMALL, learned_variance=learned)
-    training = {"objective": "pred_noise" if learned else objective, "timesteps": 100}
+    training = {"objective": "pred_noise" if learned else objective, "timesteps": 40}
     eta = {"ddpm": 1.0, "ddim": 0.0}.get(sampling, 0.7)
-    count = 100 if sampling == "ddpm" else 8
+    count = 40 if sampling == "ddpm" else 8
     diffusion = diffusion_file(
         tmp_path / "model.pt",
         unet,
@@ -165,7 +165,7 @@ def test_trajectories_without_a_picture_are_lucidrains(tmp_path, monkeypatch, ob
 
     model, noise = load_lucidrains(tmp_path / "model.pt")
     if sampling != "ddpm":
-        noise = noise.respace(np.linspace(-1, 99, count + 1).astype(int)[1:].tolist())
+        noise = noise.respace(np.linspace(-1, 39, count + 1).astype(int)[1:].tolist())
     out = our_trajectory(model, noise, start, draws, eta)
     assert expected.std() > 0.1
     assert relative_error(out, expected) < 1e-3
@@ -266,6 +266,13 @@ def test_other_networks_of_the_package_are_refused(tmp_path):
     torch.save(one.state_dict(), tmp_path / "one.pt")
     with pytest.raises(CheckpointError, match=r"data of 1 dimensions; pictures have 2"):
         load_lucidrains_unet(tmp_path / "one.pt")
+    guided = classifier_free_guidance.Unet(**SMALL, num_classes=3)
+    torch.save(guided.state_dict(), tmp_path / "guided.pt")
+    with pytest.raises(CheckpointError, match=r"of classifier_free_guidance, .* not supported"):
+        load_lucidrains(tmp_path / "guided.pt")
+    torch.save(torch.nn.Linear(3, 3).state_dict(), tmp_path / "unknown.pt")
+    with pytest.raises(CheckpointError, match="whose attention has mem_kv"):
+        load_lucidrains(tmp_path / "unknown.pt")
     waves = random_unet(**STRUCTURES["learned_sinusoids"])
     torch.save(waves.state_dict(), tmp_path / "waves.pt")
     with pytest.raises(CheckpointError, match="in continuous time: load_lucidrains_unet loads"):

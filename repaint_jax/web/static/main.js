@@ -76,6 +76,11 @@ function updateFill() {
         : "The model is being loaded";
 }
 
+/** What would put another photograph below the hole rests while it is filled. */
+function rest(inert) {
+  for (const id of ["settings", "results", "history"]) $(id).inert = inert;
+}
+
 async function fill() {
   if ($("fill").disabled || !$("settings").reportValidity()) return;
   hush();
@@ -85,9 +90,9 @@ async function fill() {
   const chosen = settings.chosen;
   const work = filling.fill({ ...chosen, photo: photo.id, strokes: list });
   updateFill();
-  $("settings").inert = true;
+  rest(true);
   const done = await work;
-  $("settings").inert = false;
+  rest(false);
   updateFill();
   if (!done) return;
   const size = { width: photo.width, height: photo.height };
@@ -285,11 +290,22 @@ results.onuse = (layer) => {
   paintOn(layer);
 };
 results.onshow = (set) => {
-  if (stage.photo.id === set.photo.id) return;
+  if (stage.photo.id === set.photo.id) return true;
+  if (unfilled() && !confirm("What is painted on this photograph is not filled yet. Leave it?")) {
+    return false;
+  }
   stage.photo = set.photo;
   strokes.replace(set.strokes);
   stage.fit();
+  return true;
 };
+
+/** Whether a hole is painted that no result of this photograph has. */
+function unfilled() {
+  const painted = JSON.stringify(strokes.list);
+  const filled = results.sets.filter(({ photo }) => photo.id === stage.photo.id);
+  return !strokes.empty && !filled.some((set) => JSON.stringify(set.strokes) === painted);
+}
 $("settings").addEventListener("submit", (event) => {
   event.preventDefault();
   fill();

@@ -9,7 +9,7 @@ const THUMB = 240; // pixels across, for screens of twice the density
 export class Results {
   sets = []; // {photo, layers, box, strokes, words}, the last first
   onuse = () => {};
-  onshow = () => {};
+  onshow = () => true; // whether it may be shown
   onchange = () => {};
   #stage;
   #set = null; // which is shown
@@ -51,7 +51,7 @@ export class Results {
       this.#forget(set);
       return;
     }
-    this.onshow(set);
+    if (!this.onshow(set)) return;
     this.#set = set;
     this.#which = which;
     this.#stage.result = set.layers[which];
