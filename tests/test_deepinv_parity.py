@@ -53,7 +53,7 @@ from deepinv.sampling import (
 EXACT = {"clip_denoised": False}  # clipping breaks the linear theory
 LEVELS = np.arange(STEPS - 1, -1, -1)
 SIGMAS = np.sqrt(1 / NOISE.alpha_cumprod_at(LEVELS) - 1)
-A, S = np.sqrt(NOISE.alpha_cumprod_at(LEVELS)), np.sqrt(1 - NOISE.alpha_cumprod_at(LEVELS))
+A = np.sqrt(NOISE.alpha_cumprod_at(LEVELS))
 A_NEXT = np.append(A[1:], 1)
 RATIO = np.append(SIGMAS[1:], 0) / SIGMAS  # of sigma, from a level to the next
 START, NOISES = draws()
