@@ -253,6 +253,8 @@ class Server:
     async def cancel(self, request: Request) -> Response:
         """Cancels a job."""
         job = self.jobs.get(client_of(request), request.path_params["job"])
+        if job.over:  # and forgotten in a moment
+            raise Refused(404, "there is no such job: it is over")
         self.worker.cancel(job)
         return JSONResponse({"state": "cancelled"})
 
