@@ -17,7 +17,6 @@ from repaint_jax.methods import (
     DAPS,
     METHODS,
     MMPS,
-    DInG,
     Hybrid,
     Implicit,
     LanPaint,
@@ -38,7 +37,10 @@ WITH_OPTIONS = [
     DAPS(calls=3),
     MCGDiff(particles=3),
 ]
-ALL = [*(construct() for construct in METHODS.values()), *WITH_OPTIONS]
+ALL = [
+    *(construct() for construct in METHODS.values()),
+    *(pytest.param(method, marks=pytest.mark.slow) for method in WITH_OPTIONS),
+]
 
 
 def counted(name, x):
@@ -133,13 +135,14 @@ def small():
     )
 
 
-@pytest.mark.parametrize("method", [RePaint(), MMPS(), DInG()], ids=repr)
+@pytest.mark.parametrize("method", [RePaint(), MMPS()], ids=repr)
 def test_a_walks_memory_does_not_grow_with_its_steps(small, method):
     few, many = (of_method(method, small, (1, 16, 16, 3), TRAINED.respace(n)) for n in (4, 64))
     # But for the numbers of each step: less than one picture in 60 steps.
     assert many - few < 16 * 16 * 3 * 4
 
 
+@pytest.mark.slow
 def test_a_gradient_keeps_one_set_of_activations(small):
     shape, noise = (2, 16, 16, 3), TRAINED.respace(4)
     forward = of_forward(small, shape)
@@ -151,6 +154,7 @@ def test_a_gradient_keeps_one_set_of_activations(small):
     assert further < 1.5 * gradient  # 1.3: of the network's activations there is one set
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_of_the_guide(tiny):
     methods = "ddnm,mmps(eta=0,iterations=2)"
     command = [sys.executable, "-m", "benchmarks.memory", f"--model={tiny}", "--steps=2"]
