@@ -59,26 +59,27 @@ class Photograph:
             return self.tasks[0]
         if turn >= len(self.turns):
             return []
-        cut = partial(cut_out, *self._filled_until(turn, filled), keep_partial=self.keep_partial)
+        photo, known = self.read()
+        self._fill(photo, known, turn, filled)
+        cut = partial(cut_out, photo, known, keep_partial=self.keep_partial)
         tasks = []
         for task, patch in zip(self.tasks[turn], self.turns[turn], strict=True):
-            image, known = cut(patch.window, task.known.shape)
-            tasks.append(replace(task, image=image, known=known))
+            image, seen = cut(patch.window, task.known.shape)
+            tasks.append(replace(task, image=image, known=seen))
         return tasks
 
     def save(self, stem: Path, filled: Filled) -> Path:
         """Writes it with all of its holes filled, as `save_original` does."""
-        photo, _ = self._filled_until(len(self.turns), filled)
-        _, known = self.read()
+        photo, known = self.read()
+        self._fill(photo, known.copy(), len(self.turns), filled)
         return save_original(stem, filled_original(read_original(self.source), known, photo))
 
-    def _filled_until(self, turn: int, filled: Filled) -> tuple[np.ndarray, np.ndarray]:
-        photo, known = self.read()
+    def _fill(self, photo: np.ndarray, known: np.ndarray, turn: int, filled: Filled) -> None:
+        """Puts what the turns before `turn` have filled into a photograph, as known from now on."""
         for patches, tasks in zip(self.turns[:turn], self.tasks, strict=False):
             for patch, task in zip(patches, tasks, strict=True):
                 put_back(photo, known, patch, filled(task.name))
                 known[patch.box.inside] = True
-        return photo, known
 
 
 def window_of(config: ConfigDict) -> str:

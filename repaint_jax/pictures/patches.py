@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from repaint_jax.pictures.resizing import Shape, sides
-from repaint_jax.pictures.windows import Patch, Window, window_of_all, window_round
+from repaint_jax.pictures.windows import Patch, Window, box_of, window_of_all, window_round
 
 
 def patches_of_holes(
@@ -77,16 +77,15 @@ def _boxes(known: np.ndarray, size: float) -> list[Window]:
         return []
     if not known.any():
         return [Window(0, 0, *known.shape)]
-    ((all_rows, all_columns),) = ndimage.find_objects((~known).view(np.uint8))  # of interest
-    labels, _ = ndimage.label(~known[all_rows, all_columns], np.ones((3, 3)))
+    around = box_of(~known)  # all there is to look at
+    labels, _ = ndimage.label(~known[around.inside], np.ones((3, 3)))
     boxes = []
-    for i, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        top, left = all_rows.start + rows.start, all_columns.start + columns.start
-        box = Window(top, left, rows.stop - rows.start, columns.stop - columns.start)
+    for i, found in enumerate(ndimage.find_objects(labels), 1):
+        box = _within(around, found)
         if box.longer <= size:
             boxes.append(box)
         else:
-            hole = labels[rows, columns] == i
+            hole = labels[found] == i
             boxes += _pieces(hole, box, max(size, 4 * _thickness(hole, box, known.shape)))
     return boxes
 
@@ -112,9 +111,14 @@ def _pieces(hole: np.ndarray, box: Window, length: float) -> Iterator[Window]:
     cells = np.where(hole, rows[:, None] * (columns[-1] + 1) + columns + 1, 0)
     for found in ndimage.find_objects(cells):
         if found is not None:
-            y, x = found
-            top, left = box.top + y.start, box.left + x.start
-            yield Window(top, left, y.stop - y.start, x.stop - x.start)
+            yield _within(box, found)
+
+
+def _within(box: Window, found: tuple[slice, slice]) -> Window:
+    """Rows and columns of a box as a box of the photograph."""
+    rows, columns = found
+    top, left = box.top + rows.start, box.left + columns.start
+    return Window(top, left, rows.stop - rows.start, columns.stop - columns.start)
 
 
 def _shared(boxes: list[Window], size: float) -> list[Window]:

@@ -52,6 +52,13 @@ class Patch(NamedTuple):
     window: Window
 
 
+def box_of(marked: np.ndarray) -> Window:
+    """The smallest box with all that is marked, bool[H, W], in it; something must be."""
+    rows, columns = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    return Window(top, left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left)
+
+
 def window_of_all(source: Shape, shape: Shape) -> Window:
     """The smallest window of that aspect ratio that has the whole photograph in it."""
     return _fitted(Window(0, 0, *source), source, shape)

@@ -52,7 +52,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from repaint_jax.pictures.windows import Window
+from repaint_jax.pictures.windows import Window, box_of
 from repaint_jax.web import photos
 from repaint_jax.web.choices import NUM_SAMPLES
 from repaint_jax.web.events import JobEvents
@@ -285,6 +285,6 @@ class Server:
 
     def _keep(self, job: Job) -> list[str]:
         """Keeps what came of a job, as what it adds to the photograph; returns the ids."""
-        box = photos.box_of(job.hole)
+        box = box_of(job.hole)
         filled = [job.photo.filled(box, picture) for picture in job.pictures]
         return [self.photos.put(job.owner, photo, photo.num_bytes) for photo in filled]

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from repaint_jax.pictures.windows import box_of
 from repaint_jax.web import photos
 from repaint_jax.web.jobs import Job, Worker
 
@@ -91,7 +92,7 @@ def _end(job: Job, keep: Callable[[Job], list[str]]) -> dict[str, Any]:
         return {"message": job.message}
     if job.state != "done":
         return {}
-    box = photos.box_of(job.hole)
+    box = box_of(job.hole)
     return {"photos": keep(job), "box": box._asdict(), "seconds": job.seconds}
 
 

@@ -182,13 +182,6 @@ def archive(photos: Iterable[Photo]) -> bytes:
     return file.getvalue()
 
 
-def box_of(hole: np.ndarray) -> Window:
-    """The smallest box with the whole hole in it; there must be one."""
-    rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    return Window(top, left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left)
-
-
 def _head(content: bytes, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
     """Looks at a file's head alone: its kind and size. Where warnings are caught.
 
