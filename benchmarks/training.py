@@ -21,7 +21,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +34,7 @@ from repaint_jax.runtime.devices import keep_roundings, num_cores, one_device_a_
 from repaint_jax.training.loss import Forward, noise_loss
 from repaint_jax.training.step import Optimizer, Settings, Trainer
 
+from .speed.libraries import diffusers
 from .speed.machine import peak_memory
 from .speed.rounds import Spread, alternate, ratio
 from .speed.workers import Worker, serve

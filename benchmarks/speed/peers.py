@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +16,10 @@ from repaint_jax.checkpoints.parameters import named_parameters, to_torch
 from repaint_jax.runtime.devices import num_cores
 
 from . import BenchmarkError
+from .libraries import diffusers
 from .machine import MATRIX_SIDE
 from .ours import Workload, probe
 from .rounds import Contestant
-
-try:
-    import torchvision  # noqa: F401
-except ImportError:
-    pass
-except RuntimeError:  # it was built for another PyTorch: diffusers can do without
-    sys.modules["torchvision"] = None  # type: ignore[assignment]
-import diffusers
 
 
 def prepare_torch() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 // Convolution of NHWC pictures by oneDNN, on XLA's own threads, and its derivative by pictures.
 //
-// A picture is cut into bands of rows, each of which oneDNN convolves on one thread. The cut depends
-// on the shape of a picture alone, so that a picture's numbers do not depend on its batch.
+// A picture is cut into bands of rows, or where the kernel is larger than it into slices of channels,
+// each of which oneDNN convolves on one thread. The cut depends on the shape of a picture alone, so
+// that a picture's numbers do not depend on its batch.
 
 #include <map>
 #include <string>
@@ -17,6 +18,7 @@ namespace {
 
 constexpr Dim kBandFlops = 80'000'000;  // 0.1 to 0.8 ms
 constexpr Dim kBandPixels = 32;  // each band reads the whole kernel, which is not to pay for less
+constexpr Dim kSlice = 32;       // channels whose kernel stays in a core's cache
 
 struct Picture {
   Dim height, width, channels;
@@ -40,6 +42,18 @@ struct Geometry {
     part.in.height = stop - start - part.top - part.bottom;
     part.out.height = count;
     return {part, std::max<Dim>(0, start)};
+  }
+
+  Geometry slice(Dim channels) const {
+    Geometry part = *this;
+    part.out.channels = channels;
+    return part;
+  }
+
+  // What bands of rows would read more often than is worth it; in 16 bits they do.
+  bool has_large_kernel() const {
+    const Dim kernel = kernel_height * kernel_width * in.channels * out.channels;
+    return type == memory::data_type::f32 && kernel > in.size() + out.size();
   }
 
   Dim rows_of_a_band() const {
@@ -152,6 +166,10 @@ const Plan& plan(const Geometry& whole, bool as_they_are) {
   return made.try_emplace({whole, as_they_are}, whole, as_they_are).first->second;
 }
 
+constexpr auto alone = [](Dim count, auto work) {
+  for (Dim i = 0; i < count; ++i) work(i);
+};
+
 // The kernel as `desc` has it, in memory that this thread keeps; share(count, work) does the work.
 template <typename T, typename Share>
 const T* packed(const Kernel<T>& kernel, const memory::desc& desc, Share share) {
@@ -159,22 +177,43 @@ const T* packed(const Kernel<T>& kernel, const memory::desc& desc, Share share) 
   T* to = static_cast<T*>(kept.of_size(desc.get_size()));
   const Layout layout(desc);
   const Dim taps = kernel.height * kernel.width;
-  share((kernel.out + layout.o - 1) / layout.o * taps, [=](Dim i) {
+  share((kernel.count + layout.o - 1) / layout.o * taps, [=](Dim i) {
     const Dim tap = i % taps;
     kernel.pack(layout, i / taps, tap / kernel.width, tap % kernel.width, to);
   });
   return to;
 }
 
+// The kernel is read once, for all pictures.
 template <typename T>
-void convolve(ffi::ThreadPool& pool, const Geometry& whole, Dim batch, const T* x,
-              const Kernel<T>& kernel, const T* bias, T* y) {
+void convolve_slices(ffi::ThreadPool& pool, const Geometry& whole, Dim batch, const T* x,
+                     const Kernel<T>& kernel, const T* bias, T* y) {
+  const Dim slices = (whole.out.channels + kSlice - 1) / kSlice;
+  const Dim shares = std::clamp<Dim>(2 * pool.num_threads() / slices, 1, batch);
+  repaint::in_parallel(pool, slices * shares, [=, &whole](Dim i) {
+    const OneThread guard;
+    thread_local repaint::Scratch result;
+    const Dim first = i / shares * kSlice, count = std::min(kSlice, whole.out.channels - first);
+    const Geometry slice = whole.slice(count);
+    const memory::dims dims = {count, slice.in.channels, slice.kernel_height, slice.kernel_width};
+    Convolution& convolution = ::convolution(slice, {dims, slice.type, Tag::any});
+    const T* weights = packed(kernel.slice(first, count), convolution.weights_desc(), alone);
+    T* part = static_cast<T*>(result.of_size(slice.out.size() * sizeof(T)));
+    for (Dim picture = i % shares; picture < batch; picture += shares) {
+      convolution(x + picture * whole.in.size(), weights, bias + first, part);
+      T* to = y + picture * whole.out.size() + first;
+      for (Dim pixel = 0; pixel < whole.out.height * whole.out.width; ++pixel)
+        std::copy_n(part + pixel * count, count, to + pixel * whole.out.channels);
+    }
+  });
+}
+
+template <typename T>
+void convolve_bands(ffi::ThreadPool& pool, const Geometry& whole, Dim batch, const T* x,
+                    const Kernel<T>& kernel, const T* bias, T* y) {
   const bool as_they_are = whole.type == memory::data_type::f32 && !kernel.turned;
   const Plan& cut = plan(whole, as_they_are);
   auto among_all = [&](Dim count, auto work) { repaint::in_parallel(pool, count, work); };
-  auto alone = [](Dim count, auto work) {
-    for (Dim i = 0; i < count; ++i) work(i);
-  };
   const T* common = as_they_are ? kernel.values : packed(kernel, cut.weights, among_all);
   among_all(batch * cut.bands, [=, &cut, &whole](Dim i) {
     const OneThread guard;
@@ -196,7 +235,8 @@ ffi::Error forward(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel
   const Geometry whole{type_of(x), {in[1], in[2], in[3]}, {out[1], out[2], out[3]}, k[0], k[1],
                        stride, before, after, before, after};
   auto run = [&]<typename T>(T) {
-    convolve<T>(pool, whole, in[0], static_cast<const T*>(x.untyped_data()),
+    const auto convolve = whole.has_large_kernel() ? convolve_slices<T> : convolve_bands<T>;
+    convolve(pool, whole, in[0], static_cast<const T*>(x.untyped_data()),
                 {static_cast<const T*>(kernel.untyped_data()), k[0], k[1], in[3], out[3], turned},
                 static_cast<const T*>(bias.untyped_data()), static_cast<T*>(y->untyped_data()));
   };
