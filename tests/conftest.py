@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+# LLVM's later passes take more than half of the suite's time, and what they make runs for seconds.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
+
 import jax
 import jax.numpy as jnp
 import pytest

@@ -117,7 +117,7 @@ def test_a_networks_output_does_not_depend_on_batch_and_devices():
     flag = "--xla_force_host_platform_device_count=2"
     completed = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES],
-        env={**os.environ, "XLA_FLAGS": flag},
+        env={**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flag}"},
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

@@ -279,8 +279,9 @@ def test_quasi_newton_is_azulas_solver_of_third_order_where_nothing_is_known(mon
     close(np.ravel(states[-2].x), sampler(torch.from_numpy(START)).numpy())
 
 
-@pytest.mark.parametrize("i", [0, 6, 10])
-def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i):
+# In the most noise, roundings are divided by the least variance, on some processors by more.
+@pytest.mark.parametrize(("i", "atol"), [(0, 1.5e-2), (6, 1e-5), (10, 1e-5)])
+def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i, atol):
     start, noises = draws(seed=3)
     method = QuasiNewton(floor=1e-4)
     table = method.tabulate(NOISE, WALK)
@@ -293,7 +294,7 @@ def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i):
     found, _, _ = method.conditional_mean(MODEL, state, OBSERVATION, at)
     denoiser = noiseless(int(KNOWN.sum()))
     expected = denoiser(torch.from_numpy(start), torch.tensor(STEPS - 1 - i)).mean.numpy()
-    close(np.ravel(found), expected, atol=5e-3)
+    close(np.ravel(found), expected, atol=atol)
 
 
 @pytest.mark.slow
