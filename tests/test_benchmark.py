@@ -226,6 +226,7 @@ def test_figures_of_another_machine_are_not_mixed_with_these(tmp_path):
         run_benchmark(request(), tmp_path, command)
 
 
+@pytest.mark.slow
 def test_what_the_machine_does_not_carry_is_skipped_with_the_reason(monkeypatch):
     work = next(request().workloads())
     slow = run.measured(request(), work, 1e3, command)
@@ -250,6 +251,7 @@ def test_mistakes_are_told_in_a_line():
         request(widths=(32, 40)).workload("adm", 8, 1, "float32")
 
 
+@pytest.mark.slow
 def test_the_script_explains_itself(tmp_path):
     for flag, error in [("--schedule=5", "T/j/r such as"), ("--peers=lazy", "not lazy"),
                         ("--batches=0", "positive integers, not 0"),

@@ -407,6 +407,7 @@ def test_networks_that_a_configuration_cannot_use_are_refused(
         build_pipeline(config)
 
 
+@pytest.mark.slow
 def test_a_network_of_classes_draws_the_one_asked_for(config, folder, tmp_path):
     """Also where it predicts v: the label is settled before the prediction is converted."""
     settings = {**load_diffusers_unet(folder).config, "num_class_embeds": 10}

@@ -118,6 +118,7 @@ def inputs(config):
     return x, TIMES, np.array([3, 0, 9, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_outputs_are_diffusers(tmp_path, name):
     unet = random_unet(**STRUCTURES[name])
@@ -172,6 +173,7 @@ def test_noise_schedules_are_diffusers(tmp_path, scheduler):
     np.testing.assert_allclose(noise.alphas_cumprod, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prediction", "variance"),
     [

@@ -38,6 +38,7 @@ def test_every_section_is_run_by_a_test_and_every_link_leads_somewhere():
         assert (GUIDE.parent / target).exists(), target
 
 
+@pytest.mark.slow
 def test_the_blocks_run_one_after_the_other(capsys):
     names = {}
     for section in SECTIONS:

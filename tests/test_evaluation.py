@@ -494,6 +494,7 @@ def two_scripts(config, faces, out):
     return [script(*asked, *together, f"--process_id={i}", wait=False) for i in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_together_give_the_pictures_and_the_one_table_of_one(
     config, faces, tmp_path, whole
 ):
@@ -508,6 +509,7 @@ def test_two_processes_together_give_the_pictures_and_the_one_table_of_one(
     assert scores(out) == scores(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_named_and_the_same_command_makes_up_for_it(
     config, faces, tmp_path, whole
 ):

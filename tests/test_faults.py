@@ -116,7 +116,9 @@ def whole(start, tmp_path_factory):
     return outputs(workdir), time.monotonic() - began, calls
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))]
+)
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_pictures(start, whole, tmp_path, seed):
     expected, duration, looks = whole
     process, pipe = start(tmp_path)
@@ -331,6 +333,7 @@ def script(config, workdir, *flags, memory=None):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(config, tmp_path):
     run_inpainting(config, tmp_path / "whole")
     with mounted(tmp_path / "disk", "size=2m") as disk:

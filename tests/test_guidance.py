@@ -103,6 +103,7 @@ def test_unguided_samples_have_the_mode_weights_of_the_prior():
     assert np.array_equal(none, shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_both_ways_to_guide_agree_where_network_and_classifier_are_exact(label, scale):
@@ -210,6 +211,7 @@ def test_new_labels_scales_and_weights_do_not_recompile():
     assert len(traces) == once
 
 
+@pytest.mark.slow
 def test_networks_of_the_package_can_be_guided():
     network = load_guided_diffusion(
         checkpoint("adm_classcond_newattn"), num_head_channels=16, use_new_attention_order=True

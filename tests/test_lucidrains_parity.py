@@ -197,6 +197,7 @@ def trained(tmp_path_factory):
     return folder / "model-1.pt", faces, trainer.ema.ema_model
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_of_its_trainer_inpaints_with_one_command(trained, tmp_path):
     path, faces, averaged = trained

@@ -135,6 +135,7 @@ def small():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [RePaint(), MMPS()], ids=repr)
 def test_a_walks_memory_does_not_grow_with_its_steps(small, method):
     few, many = (of_method(method, small, (1, 16, 16, 3), TRAINED.respace(n)) for n in (4, 64))

@@ -73,6 +73,7 @@ class Texts(html.parser.HTMLParser):
             self.captions[-1] += data
 
 
+@pytest.mark.slow
 def test_pictures_of_any_name_go_through_inpainting_and_evaluation(tiny, tmp_path):
     names = [f"{name}.png" for name in NASTY if name != "..."]
     faces = fill(tmp_path / "faces", names)
@@ -234,6 +235,7 @@ def test_home_and_variables_expand_in_every_path_of_every_flag(tiny, tmp_path):
     assert not list((tmp_path / "cwd").iterdir())
 
 
+@pytest.mark.slow
 def test_the_flag_that_mends_is_told_beside_the_message(tiny, tmp_path):
     save_image(tmp_path / "full.png", np.full((SIDE, SIDE), 255, np.uint8))
     hole_in_white = np.zeros((SIDE, SIDE), np.uint8)

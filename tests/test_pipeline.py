@@ -31,6 +31,7 @@ def short(pipeline):
     return pipeline.sampler(num_steps=30, num_resamples=1)
 
 
+@pytest.mark.slow
 def test_a_loop_of_ten_lines_shows_previews_that_come_closer(pipeline, short):
     previews, shares = [], []
     for progress in pipeline.stream(FACE, KNOWN, key=1, num_samples=2, sampler=short):
@@ -50,6 +51,7 @@ def test_a_loop_of_ten_lines_shows_previews_that_come_closer(pipeline, short):
     assert not np.array_equal(filled[0], filled[1])
 
 
+@pytest.mark.slow
 def test_inpaint_is_the_end_of_the_stream_and_samples_do_not_depend_on_each_other(pipeline, short):
     *_, last = pipeline.stream(FACE, KNOWN, key=1, num_samples=3, sampler=short)
     pictures = pipeline.inpaint(FACE, KNOWN, key=1, num_samples=3, sampler=short)

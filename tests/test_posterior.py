@@ -123,6 +123,7 @@ def test_conjugate_gradients_end_at_the_exact_conditional_mean(name, t):
     np.testing.assert_allclose(ours, mean, atol=2e-3 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pair", "quad", "chain"])
 def test_quasi_newton_at_60_calls_is_within_a_thousandth(name):
     kl, cost = distance(QuasiNewton(**EXACT), "logsnr20", name, draws=5000)

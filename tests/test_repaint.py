@@ -68,6 +68,7 @@ def test_output_distribution_is_exactly_that_of_algorithm_1(name, prior, row):
     np.testing.assert_allclose(cov, row["cov"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "prior", "row"), SAMPLED, ids=IDS)
 def test_sampled_chains_have_the_oracles_moments(name, prior, row):
     n = 20_000

@@ -33,6 +33,8 @@ from repaint_jax.training.run import (
 from repaint_jax.training.step import Metrics, Trainer
 from repaint_jax.training.watch import Watch
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "train.py"
 
 
@@ -157,7 +159,6 @@ def command(config, workdir):
     return [sys.executable, SCRIPT, *arguments]
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_equals_one_that_was_not(
     config, finished, cache, tmp_path
 ):
