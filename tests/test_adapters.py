@@ -146,7 +146,9 @@ def test_a_level_can_be_another_for_each_picture_and_is_differentiated_through()
     model = noise_from_denoiser(exact("denoiser", KARRAS), KARRAS)
     x, t = jax.random.normal(jax.random.key(0), (3, 4, 1, 1)), jnp.array([10, 500, 990])
     alone = jnp.concatenate([model(x[i : i + 1], t[i : i + 1]) for i in range(3)])
-    np.testing.assert_allclose(model(x, t), alone, atol=2e-4)  # at t = 10 roundings over .02
+    together = model(x, t)
+    np.testing.assert_allclose(together[0], alone[0], atol=2e-4)  # roundings over little noise
+    np.testing.assert_allclose(together[1:], alone[1:], rtol=1e-5)
     slope = jax.vmap(jax.jacrev(lambda x, t: model(x[None], t[None])[0]))(x, t)
     expected = jax.vmap(jax.jacrev(lambda x, t: exact_denoiser(COV, KARRAS)(x[None], t[None])[0]))
     np.testing.assert_allclose(slope, expected(x, t), atol=1e-4)

@@ -114,10 +114,9 @@ print("done")
 
 @pytest.mark.slow
 def test_a_networks_output_does_not_depend_on_batch_and_devices():
-    flag = "--xla_force_host_platform_device_count=2"
     completed = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES],
-        env={**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flag}"},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

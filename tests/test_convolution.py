@@ -185,8 +185,7 @@ def run(code, **environment):
 
 @needs_onednn
 def test_devices_convolve_their_own_pictures_without_gathering_them():
-    flag = "--xla_force_host_platform_device_count=2"
-    assert run(TWO_DEVICES, XLA_FLAGS=f"{os.environ['XLA_FLAGS']} {flag}")[0] == "done"
+    assert run(TWO_DEVICES, JAX_NUM_CPU_DEVICES="2")[0] == "done"
 
 
 def test_the_user_can_forbid_onednn():

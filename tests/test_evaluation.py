@@ -439,7 +439,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def script(*flags, devices=1, wait=True):
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
+        "JAX_NUM_CPU_DEVICES": str(devices),
         "PYTHONPATH": str(ROOT),
     }
     path = str(ROOT / "scripts/evaluate.py")

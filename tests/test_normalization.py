@@ -102,4 +102,4 @@ print("done")
 
 
 def test_devices_take_the_derivatives_of_their_own_pictures():
-    assert run(TWO_DEVICES, XLA_FLAGS="--xla_force_host_platform_device_count=2")[0] == "done"
+    assert run(TWO_DEVICES, JAX_NUM_CPU_DEVICES="2")[0] == "done"

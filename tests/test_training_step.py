@@ -67,7 +67,7 @@ def test_two_devices_give_the_losses_of_one():
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=TESTS,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
         capture_output=True,
         text=True,
         check=False,

@@ -20,6 +20,8 @@ constexpr Dim kBandFlops = 80'000'000;  // 0.1 to 0.8 ms
 constexpr Dim kBandPixels = 32;  // each band reads the whole kernel, which is not to pay for less
 constexpr Dim kSlice = 32;       // channels whose kernel stays in a core's cache
 
+using Tag = memory::format_tag;
+
 struct Picture {
   Dim height, width, channels;
   auto operator<=>(const Picture&) const = default;
@@ -50,7 +52,11 @@ struct Geometry {
     return part;
   }
 
-  // What bands of rows would read more often than is worth it; in 16 bits they do.
+  memory::desc kernel(Tag layout) const {
+    return {{out.channels, in.channels, kernel_height, kernel_width}, type, layout};
+  }
+
+  // Such a kernel bands of rows would read too often; in 16 bits slices are slower still.
   bool has_large_kernel() const {
     const Dim kernel = kernel_height * kernel_width * in.channels * out.channels;
     return type == memory::data_type::f32 && kernel > in.size() + out.size();
@@ -67,7 +73,6 @@ struct Geometry {
 };
 
 using Desc = dnnl::convolution_forward::primitive_desc;
-using Tag = memory::format_tag;
 
 memory::desc as_onednn_likes(const memory::desc& weights) {
   return {weights.get_dims(), weights.get_data_type(), Tag::any};
@@ -144,9 +149,7 @@ struct Plan {
 
   Plan(const Geometry& whole, bool as_they_are)
       : rows(whole.rows_of_a_band()), bands((whole.out.height + rows - 1) / rows) {
-    const memory::dims dims = {whole.out.channels, whole.in.channels, whole.kernel_height,
-                               whole.kernel_width};
-    weights = {dims, whole.type, Tag::hwio};
+    weights = whole.kernel(Tag::hwio);
     if (as_they_are) return;
     std::vector<Geometry> parts;
     for (Dim band : {bands / 2, Dim{0}, bands - 1}) {
@@ -195,8 +198,7 @@ void convolve_slices(ffi::ThreadPool& pool, const Geometry& whole, Dim batch, co
     thread_local repaint::Scratch result;
     const Dim first = i / shares * kSlice, count = std::min(kSlice, whole.out.channels - first);
     const Geometry slice = whole.slice(count);
-    const memory::dims dims = {count, slice.in.channels, slice.kernel_height, slice.kernel_width};
-    Convolution& convolution = ::convolution(slice, {dims, slice.type, Tag::any});
+    Convolution& convolution = ::convolution(slice, slice.kernel(Tag::any));
     const T* weights = packed(kernel.slice(first, count), convolution.weights_desc(), alone);
     T* part = static_cast<T*>(result.of_size(slice.out.size() * sizeof(T)));
     for (Dim picture = i % shares; picture < batch; picture += shares) {

@@ -69,6 +69,7 @@ struct Kernel {
             pairs[o] = static_cast<uint32_t>(source[o]) | static_cast<uint32_t>(next[o]) << 16;
         }
       } else if (!turned && layout.i_inner == 1 && is == 1) {
+        // The rows of a slice lie further apart than a processor foresees.
         __builtin_prefetch(source + 16 * out);
         __builtin_prefetch(source + 16 * out + 64 / sizeof(T));
         std::memcpy(row, source, os * sizeof(T));
