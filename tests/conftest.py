@@ -1,11 +1,16 @@
 """Shared by every test: references, strict arithmetic, how long to search, what is compiled."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
 
-# LLVM's later passes take more than half of the suite's time, and what they make runs for seconds.
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
+# Most of the suite's time is tracing and compiling programs that run for seconds at most: LLVM's
+# later passes take more than they give.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    + os.environ.get("XLA_FLAGS", "")
+)
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +43,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_configure(config):
     """What the scripts compile is kept for the session, and the user's own cache left alone."""
+    gc.set_threshold(50_000, 20, 100)  # tracing makes many objects and little garbage
     if not hasattr(config, "workerinput"):  # pytest-xdist's workers inherit it
         folder = tempfile.TemporaryDirectory()
         config.add_cleanup(folder.cleanup)
