@@ -3,8 +3,7 @@
     python scripts/inpaint.py --config=configs/celeba32.py
 
 Results: out/celeba32/grid.png and the rest.
-The paper's schedule: --config.noise.num_steps=250 --config.resampling.num_resamples=10
-(2410 network calls instead of 280).
+The paper's schedule: --config.method=repaint:250/10/10 (2410 network calls instead of 280).
 """
 
 from repaint_jax.config import ConfigDict, base

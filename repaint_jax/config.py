@@ -72,7 +72,8 @@ SAMPLING: Fields = {
         "repaint",
         str,
         "how each step is made: a name such as repaint, with values for its fields as "
-        '"repaint(eta=0.5)"; or one of your own, FILE.py:CLASS',
+        '"repaint(eta=0.5)"; or one of your own, FILE.py:CLASS. With :T/j/r or :T after it, as '
+        "repaint:250/10/10 or mmps:33, it says noise.num_steps and resampling as well",
     ),
     "model": {
         "path": Field(

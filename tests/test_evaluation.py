@@ -413,8 +413,9 @@ def test_a_request_takes_flags_before_the_config(config):
     config.evaluation.update({"masks": (), "methods": ()})
     asked = build_set(config, data="here", masks=["paper"], schedules=None)
     assert (len(asked.masks), asked.methods) == (6, ("repaint",))
+    config.method = "ddnm:20"
     asked = build_set(config, methods=["repaint:5"], schedules=["9/3/1"])
-    assert (asked.masks, asked.methods) == (["half"], ["repaint:5", "repaint:9/3/1"])
+    assert (asked.masks, asked.methods) == (["half"], ["repaint:5", "ddnm:9/3/1"])
 
 
 def test_every_picture_of_the_page_is_there(whole):
@@ -455,7 +456,7 @@ def script(*flags, devices=1, wait=True):
 
 def flags(config, faces, out):
     return (
-        f"--config={ROOT / 'configs/celeba.py'}", f"--config.model.path={config.model.path}",
+        f"--config={ROOT / 'configs/celeba32.py'}", f"--config.model.path={config.model.path}",
         "--config.model.dtype=float32", "--config.num_samples=2", "--config.batch_size=4",
         f"--data={faces}", f"--workdir={out}",
         "--masks=half,wide", "--schedules=4/2/1,4/2/2",

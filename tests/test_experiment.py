@@ -266,6 +266,7 @@ def change(config, **fields):
         ({"method": "repaint(eta=1.5)"}, ConfigError, "config.method: .* eta: from 0"),
         ({"method": "repaint(1.5)"}, ConfigError, "config.method: expected values by name"),
         ({"method": "repaint(eta="}, ConfigError, "config.method: expected a name such as repaint"),
+        ({"method": "repaint:4-2"}, ConfigError, "config.method: METHOD:T/j/r.* got 'repaint:4-2'"),
         ({"method": "nowhere.py:A"}, ConfigError, "config.method: nowhere.py cannot be imported"),
         ({"num_samples": "2"}, ConfigError, "config.num_samples: expected int, not '2'"),
         (
@@ -294,6 +295,24 @@ def test_a_bad_configuration_is_refused_before_anything_is_written(
         run_inpainting(config, out)
     assert "\n" not in str(raised.value)
     assert not out.exists()
+
+
+def test_a_walk_after_the_method_is_that_of_the_fields_and_recorded_there(config, tmp_path):
+    change(config, num_samples=1)
+    run_inpainting(config, tmp_path / "fields")
+    change(config, method="repaint:4/2/2", noise__num_steps="9", resampling__num_resamples=3)
+    run_inpainting(config, tmp_path / "one")
+    recorded, fields = (
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("one", "fields")
+    )
+    assert recorded == fields
+    assert (
+        read(tmp_path / "one" / "grid.png").tolist()
+        == read(tmp_path / "fields" / "grid.png").tolist()
+    )
+    change(config, method="ddnm:3")  # straight down
+    run_inpainting(config, tmp_path / "down")
+    assert json.loads((tmp_path / "down" / "metrics.json").read_text())["calls"] == 3
 
 
 def test_bad_pictures_and_masks_are_refused_before_anything_is_written(config, faces, tmp_path):

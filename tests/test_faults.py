@@ -322,7 +322,8 @@ def mounted(folder, *options):
 def script(config, workdir, *flags, memory=None):
     """The script itself on these settings."""
     command = [
-        sys.executable, str(ROOT / "scripts/inpaint.py"), f"--config={ROOT / 'configs/celeba.py'}",
+        sys.executable, str(ROOT / "scripts/inpaint.py"),
+        f"--config={ROOT / 'configs/celeba32.py'}",
         f"--config.model.path={config.model.path}", f"--config.image={config.image}",
         f"--config.noise.num_steps={config.noise.num_steps}", "--config.num_samples=2",
         "--config.batch_size=3", f"--workdir={workdir}", *flags,

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repaint_jax.errors import ConfigError, ImageError
-from repaint_jax.inpainting.building import build_sampler
+from repaint_jax.inpainting.building import build_sampler, settle_walk
 from repaint_jax.inpainting.results import whole
 from repaint_jax.pictures.datasets import (
     Member,
@@ -77,7 +77,7 @@ def build_set(
     default = {"data": "", "masks": (config.mask,), "methods": (config.method,)}
     given = {field: value for field, value in asked.items() if value is not None}
     if schedules is not None:
-        walks = [f"{config.method}:{schedule}" for schedule in schedules]
+        walks = [f"{settle_walk(config).method}:{schedule}" for schedule in schedules]
         given["methods"] = [*given.get("methods", ()), *walks]
     chosen = EvaluationSet(**{**default, **section, **given})
     masks = [
@@ -91,20 +91,10 @@ def named_sampler(config: ConfigDict, pipeline: Pipeline, text: str) -> NamedSam
 
     It is called METHOD_T_j_r and how many call equivalents it takes, as "mmps_33-99calls".
     """
-    parts = re.fullmatch(
-        r"(?P<method>.+?)(:(?P<T>(ddim|logsnr)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?", text
-    )
-    if parts is None or re.search(r":[\d/-]+$", parts["method"]):  # a walk, but not such a one
-        raise ConfigError(
-            "--methods: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, resamplings), "
-            f"or METHOD:T; got {text!r}"
-        )
+    config = settle_walk(config)
     config = config.copy_and_resolve_references()
-    config.method = parts["method"]
-    if parts["T"]:
-        config.noise.num_steps = parts["T"]
-        config.resampling.num_resamples = int(parts["r"] or 1)
-        config.resampling.jump_length = int(parts["j"] or config.resampling.jump_length)
+    config.method = text
+    config = settle_walk(config, "--methods")
     numbers = [config.noise.num_steps]
     if config.resampling.num_resamples > 1:
         numbers += [config.resampling.jump_length, config.resampling.num_resamples]

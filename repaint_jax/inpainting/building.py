@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ml_collections import ConfigDict
 
 from repaint_jax.config import argument_errors
@@ -11,6 +13,10 @@ from repaint_jax.inpainting.naming import named_method
 from repaint_jax.loading import load_pipeline
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.sampler import Sampler
+
+_METHOD_AND_WALK = re.compile(
+    r"(?P<method>.+?)(:(?P<T>(ddim|logsnr)?\d[\d,]*)(/(?P<j>\d+)/(?P<r>\d+))?)?"
+)
 
 
 def build_pipeline(config: ConfigDict) -> Pipeline:
@@ -49,8 +55,41 @@ def _check_source(model: ConfigDict, field: str) -> None:
         )
 
 
+def settle_walk(config: ConfigDict, flag: str = "config.method") -> ConfigDict:
+    """The configuration with the walk of a method such as repaint:250/10/10 in the walk's fields.
+
+    METHOD:T/j/r stands for `noise.num_steps`, `resampling.jump_length` and
+    `resampling.num_resamples`; METHOD:T walks straight down; METHOD leaves the fields as they are.
+
+    Args:
+        config: for sampling.
+        flag: where the method stands, for messages.
+
+    Returns:
+        The configuration, or a copy.
+
+    Raises:
+        ConfigError: there is a walk, but not such a one.
+    """
+    parts = _METHOD_AND_WALK.fullmatch(config.method)
+    if parts is None or re.search(r":[\d/-]+$", parts["method"]):
+        raise ConfigError(
+            f"{flag}: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, resamplings), "
+            f"or METHOD:T; got {config.method!r}"
+        )
+    if not parts["T"]:
+        return config
+    settled = config.copy_and_resolve_references()
+    settled.method = parts["method"]
+    settled.noise.num_steps = parts["T"]
+    settled.resampling.num_resamples = int(parts["r"] or 1)
+    settled.resampling.jump_length = int(parts["j"] or config.resampling.jump_length)
+    return settled
+
+
 def build_sampler(config: ConfigDict, pipeline: Pipeline) -> Sampler:
     """The method and the walk of a configuration."""
+    config = settle_walk(config)
     with argument_errors():
         method = named_method(
             config.method, clip_denoised=pipeline.clip_denoised, variance=pipeline.variance

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from repaint_jax.config import as_json, check_fields, config_errors
 from repaint_jax.errors import ConfigError
 from repaint_jax.inpainting.arithmetic import begun_with, settle_dtype
-from repaint_jax.inpainting.building import build_pipeline, build_sampler
+from repaint_jax.inpainting.building import build_pipeline, build_sampler, settle_walk
 from repaint_jax.inpainting.photographs import Photograph, read_photographs, window_of
 from repaint_jax.inpainting.results import Results
 from repaint_jax.pictures import plots
@@ -50,6 +50,7 @@ def run_inpainting(
             says what to mend.
     """
     check_fields(config)
+    config = settle_walk(config)
     config = settle_dtype(config, begun_with(workdir / "unfinished" / "run.json"))
     pipeline = build_pipeline(config)
     sampler = build_sampler(config, pipeline)
