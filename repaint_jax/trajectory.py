@@ -123,6 +123,7 @@ def trajectory(
     weights, code = split_model(model)
     stops = sorted({*(stops or ()), total})
     done, state = resume or (0, _begin(method, keys, observations, _first(steps[1])))
+    state = _spread(state, keys)
     if done not in (0, *stops) or state.x.shape != observations.image.shape:
         raise ValueError(
             f"resume must be what was yielded at one of the stops {stops}, with x of shape "
@@ -176,6 +177,11 @@ def _segments(
         rows = np.arange(start, start + length)
         at = np.minimum(rows, total - 1)
         yield stop, jax.tree.map(lambda numbers, at=at: numbers[at], steps), rows < stop
+
+
+def _spread(state: Any, keys: jax.Array) -> Any:
+    """A state on the devices of its keys, what is 0 or was saved as well: one program for all."""
+    return state if isinstance(keys, jax.core.Tracer) else jax.device_put(state, keys.sharding)
 
 
 def _first(table: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -10,15 +11,18 @@ from pathlib import Path
 import jax
 
 _LARGEST = 1 << 30  # bytes; beyond them goes what was used longest ago
+_KERNELS = Path(__file__).parents[1] / "models" / "kernels"
 
 
 def keep_compiled() -> None:
-    """Turns JAX's persistent compilation cache on, in ~/.cache/repaint_jax/xla.
+    """Turns JAX's persistent compilation cache on, in a folder of ~/.cache/repaint_jax/xla.
 
     What the user has set stands: `XDG_CACHE_HOME` in the place of ~/.cache,
     `JAX_COMPILATION_CACHE_DIR=FOLDER` in that of the whole, `JAX_ENABLE_COMPILATION_CACHE=false`
     for none. JAX finds a program by its code, its own and XLA's version and flags, and the features
-    of the CPU or the accelerator, so that machines may share the folder.
+    of the CPU or the accelerator, so that machines may share the folder. Of how our own kernels are
+    spread over devices that code has but an address in this process's memory, which JAX is told to
+    leave out; so each version of these kernels has a folder of its own.
 
     Warns:
         UserWarning: when the folder cannot be written; everything is compiled anew then.
@@ -30,7 +34,7 @@ def keep_compiled() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
-        folder = _cache_home() / "repaint_jax" / "xla"
+        folder = _cache_home() / "repaint_jax" / "xla" / _kernels()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_unfinished(folder)
         with tempfile.TemporaryFile(dir=folder):
@@ -45,6 +49,15 @@ def keep_compiled() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", _LARGEST)
+    jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
+
+
+def _kernels() -> str:
+    """Another word for each version of our own kernels."""
+    digest = hashlib.blake2b(digest_size=4)
+    for file in sorted(_KERNELS.glob("*.*")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _cache_home() -> Path:
