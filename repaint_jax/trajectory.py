@@ -122,8 +122,7 @@ def trajectory(
     steps = np.arange(1, total + 1, dtype=np.int32), method.tabulate(noise, resampling)
     weights, code = split_model(model)
     stops = sorted({*(stops or ()), total})
-    done, state = resume or (0, _begin(method, keys, observations, _first(steps[1])))
-    state = _spread(state, keys)
+    done, state = resume or (0, _spread(_begin(method, keys, observations, _first(steps[1])), keys))
     if done not in (0, *stops) or state.x.shape != observations.image.shape:
         raise ValueError(
             f"resume must be what was yielded at one of the stops {stops}, with x of shape "
@@ -180,8 +179,14 @@ def _segments(
 
 
 def _spread(state: Any, keys: jax.Array) -> Any:
-    """A state on the devices of its keys, what is 0 or was saved as well: one program for all."""
-    return state if isinstance(keys, jax.core.Tracer) else jax.device_put(state, keys.sharding)
+    """A first state over the devices that share its keys, what is 0 as well.
+
+    So that the first segment runs through the program of the others. On one device it may go
+    where the model's weights are.
+    """
+    if isinstance(keys, jax.core.Tracer) or len(keys.sharding.device_set) == 1:
+        return state
+    return jax.device_put(state, keys.sharding)
 
 
 def _first(table: Any) -> Any:

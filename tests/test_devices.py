@@ -105,3 +105,27 @@ def test_eight_devices_make_the_pictures_of_one(tiny, tmp_path):
         made.append(np.load(file))
     np.testing.assert_allclose(made[1], made[0], rtol=0, atol=1e-5)
     assert made[0].std() > 0.1
+
+
+ELSEWHERE = """
+import jax, jax.numpy as jnp
+from jax.tree_util import Partial
+from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint_batch
+
+weights = jax.device_put(jnp.float32(0.5), jax.devices()[1])
+pictures = inpaint_batch(
+    jax.random.split(jax.random.key(0), 2),
+    Partial(lambda w, x, t: w * x, weights),
+    jnp.zeros((4, 4, 3)),
+    jnp.ones((4, 4), bool),
+    noise=NoiseSchedule.linear(1000).respace(4),
+    resampling=ResampleSchedule.create(4, 1, 1),
+)
+assert pictures.sharding.device_set == weights.sharding.device_set
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_goes_where_the_weights_are():
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", ELSEWHERE], env=environment, check=True)

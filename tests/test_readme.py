@@ -35,6 +35,7 @@ def run(command, cwd, *arguments, environment=os.environ):
     words = [sys.executable, *shlex.split(command)[1:], *arguments]
     words = [str(ROOT / word) if word.startswith("scripts/") else word for word in words]
     words = [word.replace("--config=configs", f"--config={ROOT}/configs") for word in words]
+    environment = {**environment, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done

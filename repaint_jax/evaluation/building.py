@@ -77,7 +77,8 @@ def build_set(
     default = {"data": "", "masks": (config.mask,), "methods": (config.method,)}
     given = {field: value for field, value in asked.items() if value is not None}
     if schedules is not None:
-        walks = [f"{settle_walk(config).method}:{schedule}" for schedule in schedules]
+        method = settle_walk(config).method
+        walks = [f"{method}:{schedule}" for schedule in schedules]
         given["methods"] = [*given.get("methods", ()), *walks]
     chosen = EvaluationSet(**{**default, **section, **given})
     masks = [
