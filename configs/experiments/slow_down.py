@@ -15,7 +15,8 @@ def get_config() -> ConfigDict:
     config = base()
     config.mask = "wide"
     config.batch_size = 20
-    config.model.path = "celeba32"
+    config.model.path = "celeba64"
+    config.model.dtype = "auto"
     config.noise.num_steps = "50"
     config.resampling.num_resamples = 3
     config.evaluation.masks = ("wide",)
