@@ -24,10 +24,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, uri in PAGES.items():
         text = within_docs((ROOT / name).read_text("utf-8"))
         files.append(File.generated(config, uri, content=text))
-    texts = [file.content_string for file in files.documentation_pages()]
+    texts = [file.content_string for file in files.documentation_pages() if at_the_top(file)]
     for name in {name for text in texts for name in OUTSIDE.findall(text)} - {*PAGES}:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
+
+
+def at_the_top(file: File) -> bool:
+    """Whether it lies in docs/ itself, from where "../" leads out of it."""
+    return "/" not in file.src_uri
 
 
 def within_docs(text: str) -> str:
@@ -41,5 +46,6 @@ def within_docs(text: str) -> str:
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Leads the links that go out of docs/ to where the files are on the site."""
-    del page
+    if not at_the_top(page.file):
+        return markdown
     return OUTSIDE.sub(lambda link: f"]({PAGES.get(link[1], link[1])}", markdown)
