@@ -31,13 +31,13 @@ def command(*arguments, cwd):
         process.communicate()
 
 
-def test_the_page_is_up_at_once_fills_and_ends_cleanly_with_nothing_told(tmp_path):
+def test_the_page_is_up_in_five_seconds_fills_and_ends_cleanly_with_nothing_told(tmp_path):
     began = time.monotonic()
     with command("--config=celeba32", "--port=0", cwd=tmp_path) as process:
         line = process.stdout.readline()
         url = line.split()[1]
         assert httpx.get(url, trust_env=False).status_code == 200
-        assert time.monotonic() - began < 20  # five on a machine that does nothing else
+        assert time.monotonic() - began < 5
         client = httpx.Client(
             base_url=url, headers={"x-repaint-client": "0" * 32}, trust_env=False, timeout=60
         )
@@ -53,7 +53,7 @@ def test_the_page_is_up_at_once_fills_and_ends_cleanly_with_nothing_told(tmp_pat
                     pass
                 process.send_signal(signal.SIGINT)
                 assert list(told)[-1][0] == "cancelled"
-        assert process.wait(30) == 0
+        assert process.wait(10) == 0
         (ready,) = process.stdout.read().splitlines()
         assert ready.startswith("the model is ready after ")
     assert not list(tmp_path.iterdir())
@@ -64,7 +64,7 @@ def test_it_ends_cleanly_while_it_is_still_compiling(tmp_path):
         process.stdout.readline()
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(10) == 0
         assert re.fullmatch(r"(the model is ready after \d+ s\n)?", process.stdout.read())
 
 
