@@ -58,7 +58,14 @@ class Contestant(NamedTuple):
     """A method as its configuration names it, and how its levels are spread."""
 
     method: str
-    levels: str = ""  # "" evenly in t, "logsnr" in the signal to noise ratio
+    levels: str = ""  # "" evenly in t, "logsnr" in the signal to noise ratio, "late" as below
+
+    def spread(self, steps: int) -> str:
+        """So many levels as `respace` takes them; "late" has more than half in the last quarter."""
+        if self.levels == "late":
+            each = max(round(steps / 7), 1)
+            return f"{steps - 3 * each},{each},{each},{each}"
+        return f"{self.levels}{steps}"
 
 
 CONTESTANTS = {
@@ -67,7 +74,8 @@ CONTESTANTS = {
     "mmps": Contestant("mmps(eta=0,second_order=True)", "logsnr"),
     "mmps-3": Contestant("mmps(eta=0,second_order=True,iterations=3)", "logsnr"),
     "mmps-churn": Contestant("mmps"),
-    "hybrid": Contestant("hybrid"),
+    "hybrid": Contestant("hybrid(gradient_share=0.6,late_churn=0.5)"),
+    "hybrid-late": Contestant("hybrid", "late"),
     "implicit": Contestant("implicit(eta=0)"),
     "ding": Contestant("ding"),
     "ddnm": Contestant("ddnm"),
@@ -141,7 +149,7 @@ def sampler_of(name: str, calls: int) -> Sampler | None:
     steps = int(calls / each + 0.5) if name == "ding" else int(calls / each)
     if not 2 <= steps <= TRAINED.num_steps:
         return None
-    noise = TRAINED.respace(f"{contestant.levels}{steps}")
+    noise = TRAINED.respace(contestant.spread(steps))
     return Sampler(noise, ResampleSchedule.create(steps, 1, 1), method)
 
 

@@ -1,9 +1,11 @@
 """What a page may choose, and how long it is said to take."""
 
+import dataclasses
+
 import pytest
 from web_server import paced_pipeline
 
-from repaint_jax.methods import DDNM, METHODS
+from repaint_jax.methods import DDNM, METHODS, Hybrid
 from repaint_jax.web.choices import Choices, Clock
 
 
@@ -20,6 +22,17 @@ def test_every_method_comes_in_three_qualities_that_cost_more_and_more(pipeline)
         calls = [sampler.total_calls for sampler in choice.qualities.values()]
         assert list(choice.qualities) == ["draft", "good", "fine"]
         assert calls == sorted(set(calls))
+
+
+def test_the_hybrid_has_most_levels_late_where_the_schedule_has_so_many(pipeline):
+    def qualities(pipeline):
+        return Choices.of(pipeline).methods["hybrid"].qualities
+
+    assert [each.total_calls for each in qualities(pipeline).values()] == [27, 99, 301]
+    late = pipeline.sampler(Hybrid(), num_steps="30,8,8,7", num_resamples=1)
+    assert Choices.of(pipeline, late).default == ("hybrid", "good")
+    short = dataclasses.replace(pipeline, noise=pipeline.noise.respace(100))
+    assert [each.noise.num_steps for each in qualities(short).values()] == [15, 53, 100]
 
 
 def test_what_is_configured_is_the_default(pipeline):

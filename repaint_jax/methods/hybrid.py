@@ -1,7 +1,9 @@
 """MMPS while there is much noise, implicit known pixels after: two methods on one walk.
 
-The gradient is paid for where the layout of the picture is decided; the end, which no Jacobian
-blurs, is sharp.
+The gradient is paid for where the layout of the picture is decided. The details are decided where
+there is little noise: levels cost a third there, so that there can be many, which makes the hole
+sharp. The switch is meant for more than half of the levels in the last quarter of the time:
+respace("30,8,8,7").
 """
 
 from __future__ import annotations
@@ -35,16 +37,16 @@ class Hybrid:
 
     Attributes:
         clip_denoised: clip the predicted clean picture to [-1, 1].
-        churn: of MMPS's steps, and
-        late_churn: of the others; see there.
+        churn: of MMPS's steps; fresh noise is a share (1 - a')^churn of each level's.
+        late_churn: of the others.
         gradient_share: which share of the levels, from the noisiest, is MMPS's.
         calls: network calls of each other level, 1 or 2.
     """
 
     clip_denoised: bool = static(default=True)
     churn: float = 0.5
-    late_churn: float = 0.5
-    gradient_share: float = 0.6
+    late_churn: float = 2.0
+    gradient_share: float = 0.45
     calls: int = static(default=1)
 
     def __post_init__(self) -> None:

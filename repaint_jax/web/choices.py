@@ -10,12 +10,15 @@ from typing import Any
 from repaint_jax.methods import METHODS
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.sampler import Sampler
+from repaint_jax.schedules import NoiseSchedule
 
 NUM_SAMPLES = (1, 2, 4, 8)
 _NAMES = ("draft", "good", "fine")
 _CALLS = (30, 100, 300)  # call equivalents, which most methods need
-# T, j, r of those that need more, or a walk that goes up again; as docs/methods.md tells.
-_WALKS = {
+# T, j, r of those that need more, levels by sections, or a walk that goes up again; as
+# docs/methods.md tells.
+_WALKS: dict[str, tuple[tuple[int | str, int, int], ...]] = {
+    "hybrid": (("9,2,2,2", 10, 1), ("30,8,8,7", 10, 1), ("90,24,24,21", 10, 1)),
     "repaint": ((50, 10, 1), (100, 10, 3), (250, 10, 10)),
     "dps": ((250, 10, 1), (500, 10, 1), (1000, 10, 1)),
     "mcgdiff": ((20, 10, 1), (50, 10, 1), (100, 10, 1)),
@@ -99,12 +102,20 @@ def _choice(name: str, pipeline: Pipeline) -> Choice:
     one_step = pipeline.sampler(method, num_steps=2, num_resamples=1).total_calls / 2
     walks = _WALKS.get(name) or tuple((max(2, round(c / one_step)), 10, 1) for c in _CALLS)
     qualities = {}
-    for quality, (steps, jump, resamples) in zip(_NAMES, walks, strict=True):
-        steps = min(steps, pipeline.noise.num_steps)
+    for quality, (levels, jump, resamples) in zip(_NAMES, walks, strict=True):
+        steps = _fitting(levels, pipeline.noise)
         qualities[quality] = pipeline.sampler(
             method, num_steps=steps, jump_length=jump, num_resamples=resamples
         )
     return Choice(METHODS[name].__name__, _about(METHODS[name]), qualities)
+
+
+def _fitting(levels: int | str, noise: NoiseSchedule) -> int | str:
+    """The levels, or as many as a short schedule has, evenly."""
+    sections = [int(section) for section in str(levels).split(",")]
+    if max(sections) * len(sections) <= noise.num_steps:
+        return levels
+    return min(sum(sections), noise.num_steps)
 
 
 def _constructed(name: str, pipeline: Pipeline) -> Any:
