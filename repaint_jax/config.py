@@ -116,7 +116,8 @@ SAMPLING: Fields = {
         "num_steps": Field(
             "250",
             str | int,
-            'how many steps to visit, "10,20,30" by sections, "ddim25" or "logsnr20"',
+            'how many steps to visit, "10,20,30" by sections of the time, the least noise first, '
+            '"ddim25" or "logsnr20"',
         ),
     },
     "resampling": {

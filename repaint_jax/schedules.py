@@ -292,7 +292,7 @@ def _evenly(length: int, count: int) -> Array:
     if not 1 <= count <= length:
         raise ValueError(
             f"cannot visit {count} of {length} timesteps: ask for 1 to {length} "
-            "(the schedule's own steps are the most there are)"
+            "(the schedule's own steps are the most there are; sections share them evenly)"
         )
     stride = 1.0 if count == 1 else (length - 1) / (count - 1)
     # Summed, not multiplied, since the last digit decides where a position ends in one half.

@@ -72,7 +72,7 @@ def settle_walk(config: ConfigDict, flag: str = "config.method") -> ConfigDict:
         ConfigError: there is a walk, but not such a one.
     """
     parts = _METHOD_AND_WALK.fullmatch(config.method)
-    if parts is None or re.search(r":[\d/-]+$", parts["method"]):
+    if parts is None or re.search(r":\d[\w,/-]*$", parts["method"]):
         raise ConfigError(
             f"{flag}: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, resamplings), "
             f"or METHOD:T; got {config.method!r}"

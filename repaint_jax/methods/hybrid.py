@@ -50,6 +50,8 @@ class Hybrid:
     calls: int = static(default=1)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.gradient_share <= 1:
+            raise ValueError(f"gradient_share: 0 to 1, not {self.gradient_share}")
         self.parts()
 
     def parts(self) -> tuple[MMPS, Implicit]:
