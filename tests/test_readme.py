@@ -13,7 +13,7 @@ import pytest
 from golden_networks import checkpoint
 from PIL import Image
 
-from repaint_jax import ResampleSchedule
+from repaint_jax import NoiseSchedule, ResampleSchedule
 from repaint_jax.config import base
 from repaint_jax.inpainting.building import settle_walk
 from repaint_jax.inpainting.naming import named_method
@@ -126,5 +126,6 @@ def test_the_methods_in_the_table_cost_what_it_says():
         config = base()
         config.method = text
         config = settle_walk(config)
-        walk = ResampleSchedule.create(int(config.noise.num_steps), **config.resampling)
+        steps = NoiseSchedule.linear(1000).respace(config.noise.num_steps).num_steps
+        walk = ResampleSchedule.create(steps, **config.resampling)
         assert round(named_method(config.method).cost(walk).sum()) == int(calls), text
