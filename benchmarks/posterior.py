@@ -74,6 +74,7 @@ CONTESTANTS = {
     "mmps": Contestant("mmps(eta=0,second_order=True)", "logsnr"),
     "mmps-3": Contestant("mmps(eta=0,second_order=True,iterations=3)", "logsnr"),
     "mmps-churn": Contestant("mmps"),
+    "mmps-fresh": Contestant("mmps(churn=0.05,second_order=True)", "logsnr"),
     "hybrid": Contestant("hybrid(gradient_share=0.6,late_churn=0.5)"),
     "hybrid-late": Contestant("hybrid", "late"),
     "implicit": Contestant("implicit(eta=0)"),

@@ -280,10 +280,12 @@ def test_quasi_newton_is_azulas_solver_of_third_order_where_nothing_is_known(mon
 
 
 # In the most noise, roundings are divided by the least variance, on some processors by more.
-@pytest.mark.parametrize(("i", "atol"), [(0, 1.5e-2), (6, 1e-5), (10, 1e-5)])
-def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i, atol):
+@pytest.mark.parametrize(
+    ("i", "share", "atol"), [(0, 1.0, 1.5e-2), (6, 1.0, 1e-5), (10, 1.0, 1e-5), (10, 0.0, 5e-5)]
+)
+def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i, share, atol):
     start, noises = draws(seed=3)
-    method = QuasiNewton(floor=1e-4)
+    method = QuasiNewton(floor=1e-4, gradient_share=share)
     table = method.tabulate(NOISE, WALK)
     state = method.init(jax.random.key(0), OBSERVATION, row(table, i))
     basis, _ = np.linalg.qr(noises[:SIZE, 0])

@@ -12,7 +12,7 @@ from compilations import compilations
 
 from repaint_jax import RePaint, load_pipeline
 from repaint_jax.errors import ArgumentError
-from repaint_jax.methods import DDNM
+from repaint_jax.methods import DDNM, PiGDM
 from repaint_jax.pictures.images import astronaut
 from repaint_jax.pictures.masks import make_mask
 
@@ -58,6 +58,16 @@ def test_inpaint_is_the_end_of_the_stream_and_samples_do_not_depend_on_each_othe
     np.testing.assert_array_equal(pictures, last.pictures)
     alone = pipeline.inpaint(FACE, KNOWN, key=jax.random.key(1), sampler=short)
     assert np.abs(alone[0].astype(int) - pictures[0]).max() <= 1  # another shape rounds differently
+
+
+@pytest.mark.slow
+def test_pigdm_does_not_run_away_from_the_known_pixels_of_a_trained_network(pipeline):
+    """Whose predictions in the most noise are off by hundreds."""
+    sampler = pipeline.sampler(PiGDM(), num_steps=33, num_resamples=1)
+    face = pipeline.inpaint(FACE, KNOWN, key=0, sampler=sampler)[0].astype(int)
+    seam = KNOWN[:, :-1] & ~KNOWN[:, 1:]
+    change = np.abs(np.diff(face, axis=1))
+    assert change[seam].mean() < change.mean()
 
 
 def test_closing_the_stream_cancels_within_a_segment(pipeline, short):

@@ -50,8 +50,8 @@ class PiGDM:
         """One pass through the loop of Algorithm 1."""
         z, z_jump = jax.random.normal(key, (2, *state.x.shape))
         x0, _, pull = at.predict_and_pull(model, state.x)
+        x0 = clipped(x0, self.clip_denoised)  # before the guidance, which else runs away
         guidance = pull(jnp.where(observation.known, observation.image - x0, 0))
-        x0 = clipped(x0, self.clip_denoised)
         x = at.toward(x0, at.noise_in(state.x, x0), z, at.ancestral(self.eta))
         return State(at.renoise(x + at.signal * guidance, z_jump), x0)
 

@@ -13,7 +13,8 @@ S is the same at every level, and each call tells of it a pair (g, w) with S g =
 Of such pairs S is made as W (G^T W)^-1 W^T, Nystroem's approximation, and as `floor` across them. A
 step asks for one product, along that p which solves M C M^T p = y - M D with the C so made, goes as
 far as the product says, and closes what is left with the C that knows it, too. Where a solution
-takes conjugate gradients twenty products at each level, this takes some twenty in all.
+takes conjugate gradients twenty products at each level, this takes some twenty in all. The last
+levels, by which S is known, ask for none.
 
 The step to the next level has no fresh noise and is of third order: with l = log(a / s), x_0 / s is
 integrated over e^l along the parabola through its last three values (exponential Adams-Bashforth).
@@ -51,6 +52,7 @@ class Step(NamedTuple):
     level: Level
     ahead: np.ndarray  # [N, 3], shares of the last three x_0, newest first, in what to go to
     follows: np.ndarray  # 1 where there was a step before, 0 at the first
+    early: np.ndarray  # bool, whether it asks for a product
 
 
 class Pairs(NamedTuple):
@@ -122,19 +124,29 @@ class QuasiNewton:
     Attributes:
         clip_denoised: clip the predicted clean picture to [-1, 1].
         floor: the prior's variance in directions of which nothing is known yet, or nearly none.
+        gradient_share: which share of the levels, from the noisiest, asks for a product.
         memory: pairs that are kept, two a step: the memory of twice as many pictures.
     """
 
     clip_denoised: bool = static(default=True)
     floor: float = 0.01
+    gradient_share: float = 0.8
     memory: int = static(default=24)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gradient_share <= 1:
+            raise ValueError(f"gradient_share: 0 to 1, not {self.gradient_share}")
+
+    def early(self, resampling: ResampleSchedule) -> np.ndarray:
+        """bool[N], which steps ask for a product."""
+        return resampling.t >= (1 - self.gradient_share) * resampling.num_steps
 
     def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
         """The numbers of each step."""
         follows = np.append(0, np.diff(resampling.t) == -1)
         ahead = _adams_bashforth(noise, resampling.t, follows)
         began = (np.arange(follows.size) > 0).astype(np.float32)
-        return Step(Level.of(noise, resampling), ahead, began)
+        return Step(Level.of(noise, resampling), ahead, began, self.early(resampling))
 
     def init(self, key: jax.Array, observation: Observation, at: Step) -> Progress:
         """Pure noise."""
@@ -162,28 +174,38 @@ class QuasiNewton:
         level, shape = at.level, state.x.shape
         snr = (level.signal / level.sigma) ** 2
         known = jnp.broadcast_to(observation.known, shape).ravel()
-        d, eps, pull = level.predict_and_pull(model, state.x)
-        predicted = jnp.stack([level.signal / level.sigma * eps, d])
-        pairs = state.pairs.learn(*(at.follows * (predicted - state.predicted)))
 
-        x0 = d.ravel()
-        residual = jnp.where(known, observation.image.ravel() - x0, 0)
-        along = Covariance.of(pairs, snr, self.floor).solve(residual, known)
-        along = along * jax.lax.rsqrt(jnp.maximum(_dot(along, along), 1e-30))
-        moved = level.sigma**2 / level.signal * pull(along.reshape(shape)).ravel()
-        bend = _dot(along, moved)
-        length = jnp.where(bend > 0, _dot(along, residual) / jnp.where(bend > 0, bend, 1), 0)
-        pairs = pairs.learn(along - snr * moved, moved)
+        def left(x0: jax.Array) -> jax.Array:
+            return jnp.where(known, observation.image.ravel() - x0, 0)
 
-        x0 = x0 + length * moved
-        residual = residual - length * jnp.where(known, moved, 0)
+        def changed(d: jax.Array, eps: jax.Array) -> tuple[jax.Array, Pairs]:
+            predicted = jnp.stack([level.signal / level.sigma * eps, d])
+            return predicted, state.pairs.learn(*(at.follows * (predicted - state.predicted)))
+
+        def along_a_product() -> tuple[jax.Array, jax.Array, Pairs]:
+            d, eps, pull = level.predict_and_pull(model, state.x)
+            predicted, pairs = changed(d, eps)
+            residual = left(d.ravel())
+            along = Covariance.of(pairs, snr, self.floor).solve(residual, known)
+            along = along * jax.lax.rsqrt(jnp.maximum(_dot(along, along), 1e-30))
+            moved = level.sigma**2 / level.signal * pull(along.reshape(shape)).ravel()
+            bend = _dot(along, moved)
+            length = jnp.where(bend > 0, _dot(along, residual) / jnp.where(bend > 0, bend, 1), 0)
+            pairs = pairs.learn(along - snr * moved, moved)
+            return d.ravel() + length * moved, predicted, pairs
+
+        def without() -> tuple[jax.Array, jax.Array, Pairs]:
+            d, eps = level.predict(model, state.x)
+            return d.ravel(), *changed(d, eps)
+
+        x0, predicted, pairs = jax.lax.cond(at.early, along_a_product, without)
         covariance = Covariance.of(pairs, snr, self.floor)
-        x0 = x0 + covariance.times(covariance.solve(residual, known))
+        x0 = x0 + covariance.times(covariance.solve(left(x0), known))
         return x0.reshape(shape), predicted, pairs
 
     def cost(self, resampling: ResampleSchedule) -> np.ndarray:
-        """A gradient a step."""
-        return np.full(resampling.num_model_calls, GRADIENT_COST)
+        """A gradient a step, then a call."""
+        return np.where(self.early(resampling), GRADIENT_COST, 1.0)
 
 
 def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -> np.ndarray:

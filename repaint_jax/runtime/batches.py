@@ -310,7 +310,8 @@ def check_finite(pictures: np.ndarray, steps: int) -> None:
     if not np.isfinite(pictures).all():
         raise FloatingPointError(
             f"the pictures are no longer finite after {steps} steps; check that the "
-            "noise schedule is that of the model's training and that its weights are sound"
+            "noise schedule is that of the model's training and that its weights are sound, or "
+            "take another method"
         )
 
 
