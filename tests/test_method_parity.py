@@ -292,7 +292,7 @@ def test_quasi_newton_that_knows_the_prior_has_azulas_mean_of_mmps(i, share, ato
     told = Pairs(*(old.at[:SIZE].set(new) for old, new in
                    zip(state.pairs, (basis, basis @ PRIOR.cov), strict=True)))  # fmt: skip
     state = state._replace(x=as_picture(start), pairs=told)
-    at = row(table, i)._replace(follows=0)
+    at = row(table, i)._replace(tells=False)
     found, _, _ = method.conditional_mean(MODEL, state, OBSERVATION, at)
     denoiser = noiseless(int(KNOWN.sum()))
     expected = denoiser(torch.from_numpy(start), torch.tensor(STEPS - 1 - i)).mean.numpy()

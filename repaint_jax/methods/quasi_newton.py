@@ -44,6 +44,8 @@ from repaint_jax.schedules import NoiseSchedule
 __all__ = ["QuasiNewton"]
 
 ORDER = 3
+# Between levels nearer to each other in l, a change is roundings: it spoils more than it tells.
+APART = 0.25
 
 
 class Step(NamedTuple):
@@ -51,7 +53,7 @@ class Step(NamedTuple):
 
     level: Level
     ahead: np.ndarray  # [N, 3], shares of the last three x_0, newest first, in what to go to
-    follows: np.ndarray  # 1 where there was a step before, 0 at the first
+    tells: np.ndarray  # bool, whether the change since the step before is more than roundings
     early: np.ndarray  # bool, whether it asks for a product
 
 
@@ -145,8 +147,9 @@ class QuasiNewton:
         """The numbers of each step."""
         follows = np.append(0, np.diff(resampling.t) == -1)
         ahead = _adams_bashforth(noise, resampling.t, follows)
-        began = (np.arange(follows.size) > 0).astype(np.float32)
-        return Step(Level.of(noise, resampling), ahead, began, self.early(resampling))
+        log_snr = _log_snr(noise)[resampling.t]
+        far = np.append(False, np.abs(np.diff(log_snr)) >= APART)
+        return Step(Level.of(noise, resampling), ahead, far, self.early(resampling))
 
     def init(self, key: jax.Array, observation: Observation, at: Step) -> Progress:
         """Pure noise."""
@@ -180,7 +183,9 @@ class QuasiNewton:
 
         def changed(d: jax.Array, eps: jax.Array) -> tuple[jax.Array, Pairs]:
             predicted = jnp.stack([level.signal / level.sigma * eps, d])
-            return predicted, state.pairs.learn(*(at.follows * (predicted - state.predicted)))
+            learnt = state.pairs.learn(*(predicted - state.predicted))
+            kept = (jnp.where(at.tells, *each) for each in zip(learnt, state.pairs, strict=True))
+            return predicted, Pairs(*kept)
 
         def along_a_product() -> tuple[jax.Array, jax.Array, Pairs]:
             d, eps, pull = level.predict_and_pull(model, state.x)
@@ -213,8 +218,7 @@ def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -
 
     Fewer of them at the beginning, after a jump, and at the end, where l goes to infinity.
     """
-    ac = noise.alphas_cumprod
-    log_snr = np.log(ac / (1 - ac)) / 2
+    log_snr = _log_snr(noise)
     points, weights = np.polynomial.legendre.leggauss(20)
     shares, count = np.zeros((t.size, ORDER), np.float32), 0
     for i, now in enumerate(t):
@@ -231,6 +235,11 @@ def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -
             lagrange = np.prod((at[:, None] - others) / (nodes[j] - others), axis=1)
             shares[i, j] = (mass * lagrange).sum() / mass.sum()
     return shares
+
+
+def _log_snr(noise: NoiseSchedule) -> np.ndarray:
+    """float64[T], l of each level."""
+    return np.log(noise.alphas_cumprod / (1 - noise.alphas_cumprod)) / 2
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
