@@ -192,7 +192,7 @@ def measure(prior: str, name: str, calls: int) -> dict[str, Any]:
         return row
     if oracle.is_normal:
         return {**row, "kl": kl_of_draws(drawn, oracle.posterior)}
-    some = min(len(drawn), 20_000)  # for sorting along each direction
+    some = batch_of(oracle)  # of every method as many, since the more, the farther in these units
     exact_draws = oracle.posterior.draw(np.random.default_rng(1), 2 * some)
     return {
         **row,
@@ -209,9 +209,14 @@ def exact(prior: str) -> tuple[Oracle, Denoiser]:
     return oracle, oracle.prior.denoiser(TRAINED)
 
 
+def batch_of(oracle: Oracle) -> int:
+    """How many pictures are drawn at once."""
+    return LARGE if oracle.prior.means.size > 200 else BATCH
+
+
 def draw(oracle: Oracle, model: Denoiser, sampler: Sampler) -> np.ndarray:
     """As many draws as there is time for, float64[N, hole]."""
-    size = LARGE if oracle.prior.means.size > 200 else BATCH
+    size = batch_of(oracle)
     drawn: list[np.ndarray] = []
     began = time.monotonic()
     for batch in range(-(-_DRAWS.value // size)):

@@ -9,10 +9,11 @@ from config_files import ROOT
 import repaint_jax
 
 
-def command(*arguments, cwd, start=("-m", "repaint_jax")):
+def command(*arguments, cwd, start=("-m", "repaint_jax"), timeout=None):
     return subprocess.run(
-        [sys.executable, *start, *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+        [sys.executable, *start, *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout,
+    )  # fmt: skip
 
 
 def test_the_version_names_what_it_stands_on(tmp_path):
@@ -44,6 +45,16 @@ def test_a_bare_name_is_a_configuration_of_the_package_and_a_path_a_file(tmp_pat
         pictures.append((tmp_path / done.stdout.strip()).read_bytes())
     assert done.stdout.strip() == "out/mine/schedule.png"
     assert pictures[0] == pictures[1] == pictures[2]
+
+
+@pytest.mark.slow
+def test_two_batches_with_linear_algebra_in_their_steps_do_not_wait_for_each_other(tmp_path):
+    """Whose LAPACK calls once held all of XLA's threads, where there are two."""
+    walk = "--config.method=quasi_newton:logsnr8"
+    many = ("--config.num_samples=40", "--config.batch_size=20")
+    done = command("inpaint", "--config=celeba32", walk, *many, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "celeba32" / "inpainted").iterdir())) == 40
 
 
 @pytest.mark.parametrize("flag", [("--config=celebb",), ("--config", "celebb")])

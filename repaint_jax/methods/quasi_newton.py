@@ -28,6 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import sequential_vmap
 
 from repaint_jax.denoisers import Denoiser, clipped
 from repaint_jax.methods.base import (
@@ -97,11 +98,11 @@ class Covariance(NamedTuple):
         g, w = g * scale[:, None], w * scale[:, None]
         gram = _dot(g, w.T)
         gram = (gram + gram.T) / 2
-        length, turn = jnp.linalg.eigh(gram)
+        length, turn = _eigh(gram)
         kept = length > 1e-5 * length[-1]  # float32 tells no more
         inverse = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, length, 1)), 0)
         rows = _dot((turn * inverse[None]).T, w)
-        variance, turn = jnp.linalg.eigh(_dot(rows, rows.T))  # those of S
+        variance, turn = _eigh(_dot(rows, rows.T))  # those of S
         above = variance > floor
         rest = floor / (1 + snr * floor)
         share = (variance / (1 + snr * variance) - rest) / jnp.where(above, variance, 1)
@@ -115,7 +116,7 @@ class Covariance(NamedTuple):
         """P with M C M^T p = residual, f32[H W C], both 0 in the hole; by Woodbury's identity."""
         rows = jnp.where(known[None], self.rows, 0) * jnp.sqrt(self.share)[:, None]
         inner = self.rest * jnp.eye(len(rows)) + _dot(rows, rows.T)
-        left = residual - _dot(rows.T, jnp.linalg.solve(inner, _dot(rows, residual)))
+        left = residual - _dot(rows.T, _solve(inner, _dot(rows, residual)))
         return left / self.rest
 
 
@@ -240,6 +241,18 @@ def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -
 def _log_snr(noise: NoiseSchedule) -> np.ndarray:
     """float64[T], l of each level."""
     return np.log(noise.alphas_cumprod / (1 - noise.alphas_cumprod)) / 2
+
+
+# Picture by picture. LAPACK's calls for a batch wait, each in a thread of XLA's pool, for threads
+# of that pool: as many of them at once as there are threads, two on two cores, wait for ever.
+@sequential_vmap
+def _eigh(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return tuple(jnp.linalg.eigh(a))
+
+
+@sequential_vmap
+def _solve(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.linalg.solve(a, b)
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
