@@ -267,6 +267,11 @@ def change(config, **fields):
         ({"method": "repaint(1.5)"}, ConfigError, "config.method: expected values by name"),
         ({"method": "repaint(eta="}, ConfigError, "config.method: expected a name such as repaint"),
         ({"method": "repaint:4-2"}, ConfigError, "config.method: METHOD:T/j/r.* got 'repaint:4-2'"),
+        (
+            {"method": "mmps(eta=0):logsnr"},
+            ConfigError,
+            r"config.method: METHOD:T/j/r.* got 'mmps\(eta=0\):logsnr'",
+        ),
         ({"method": "hybrid:4,2x"}, ConfigError, "config.method: METHOD:T/j/r.* got 'hybrid:4,2x'"),
         ({"method": "nowhere.py:A"}, ConfigError, "config.method: nowhere.py cannot be imported"),
         ({"num_samples": "2"}, ConfigError, "config.num_samples: expected int, not '2'"),

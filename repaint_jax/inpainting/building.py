@@ -11,6 +11,7 @@ from repaint_jax.errors import ConfigError
 from repaint_jax.files import expanded
 from repaint_jax.inpainting.naming import named_method
 from repaint_jax.loading import load_pipeline
+from repaint_jax.methods import METHODS
 from repaint_jax.pipeline import Pipeline
 from repaint_jax.sampler import Sampler
 
@@ -72,7 +73,9 @@ def settle_walk(config: ConfigDict, flag: str = "config.method") -> ConfigDict:
         ConfigError: there is a walk, but not such a one.
     """
     parts = _METHOD_AND_WALK.fullmatch(config.method)
-    if parts is None or re.search(r":\d[\w,/-]*$", parts["method"]):
+    name, colon, _ = parts["method"].partition(":") if parts else ("", ":", "")
+    of_the_package = colon and name.partition("(")[0].strip() in METHODS  # else FILE.py:CLASS
+    if parts is None or of_the_package or re.search(r":\d[\w,/-]*$", parts["method"]):
         raise ConfigError(
             f"{flag}: METHOD:T/j/r, such as repaint:250/10/10 (steps, jump length, resamplings), "
             f"or METHOD:T; got {config.method!r}"
