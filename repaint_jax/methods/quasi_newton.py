@@ -45,7 +45,7 @@ from repaint_jax.schedules import NoiseSchedule
 __all__ = ["QuasiNewton"]
 
 ORDER = 3
-# Between levels nearer to each other in l, a change is roundings: it spoils more than it tells.
+# Between levels nearer to each other in l, a change tells little, and drives better pairs out.
 APART = 0.25
 
 
@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
     level: Level
     ahead: np.ndarray  # [N, 3], shares of the last three x_0, newest first, in what to go to
-    tells: np.ndarray  # bool, whether the change since the step before is more than roundings
+    tells: np.ndarray  # bool, whether the change since the step before is learnt
     early: np.ndarray  # bool, whether it asks for a product
 
 
