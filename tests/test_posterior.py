@@ -9,6 +9,7 @@ import pytest
 from conftest import GOLDEN
 from gaussian import as_picture, exact_denoiser
 
+from benchmarks import particles
 from repaint_jax import NoiseSchedule, ResampleSchedule, inpaint, inpaint_batch
 from repaint_jax.methods import (
     DAPS,
@@ -205,6 +206,15 @@ def test_sequential_monte_carlo_finds_the_shares_of_the_modes():
     holes, calls = drawn(RePaint(**EXACT), 250, "fork", 10, draws=2000)
     assert calls == 2410
     assert mode_error(holes, exact).value > 0.04
+
+
+@pytest.mark.slow
+def test_all_of_many_particles_have_the_shares_of_the_modes():
+    many = particles.mode_error("fork", particles=256, levels=150, runs=100)
+    assert many.error < 0.01
+    assert many.value < 0.005 + 3 * many.error
+    few = particles.mode_error("fork", particles=2, levels=150, runs=4000)
+    assert few.value > 0.03
 
 
 def test_mmps_finds_the_shares_of_two_modes():
