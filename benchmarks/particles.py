@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from benchmarks.posterior import TRAINED, exact
-from repaint_jax import ResampleSchedule, trajectory
+from repaint_jax import NoiseSchedule, ResampleSchedule, trajectory
 from repaint_jax.methods import MCGDiff
 from repaint_jax.oracles import ORACLES, Figure
 
+TRAINED = NoiseSchedule.linear(1000)
 MIXTURES = [name for name, oracle in ORACLES.items() if not oracle().is_normal]
 
 _PRIOR = flags.DEFINE_enum("prior", "modes8", MIXTURES, "The mixture.")
@@ -34,20 +34,20 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: {argv[1]!r} is no flag; flags look like --runs=100")
     try:
-        error = mode_error(_PRIOR.value, _PARTICLES.value, _LEVELS.value, _RUNS.value)
+        error = population_error(_PRIOR.value, _PARTICLES.value, _LEVELS.value, _RUNS.value)
     except ValueError as problem:
         sys.exit(f"error: --levels: {problem}")
     calls = _PARTICLES.value * _LEVELS.value
     print(f"{_PRIOR.value}, {calls} calls a run: {error.value:.4f} ({error.error:.4f})")
 
 
-def mode_error(prior: str, particles: int, levels: int, runs: int) -> Figure:
+def population_error(prior: str, particles: int, levels: int, runs: int) -> Figure:
     """The greatest error of a mode's share in the mean of the runs; its standard error."""
-    oracle, model = exact(prior)
+    oracle = ORACLES[prior]()
     noise = TRAINED.respace(f"logsnr{levels}")
     *_, (_, state) = trajectory(
         jax.random.split(jax.random.key(0), runs),
-        model,
+        oracle.prior.denoiser(TRAINED),
         jnp.asarray(oracle.image),
         jnp.asarray(oracle.known),
         noise=noise,

@@ -177,9 +177,7 @@ def test_quasi_newton_fills_half_of_a_smooth_field():
     both = exact.T @ off
     cov = a @ a.T + (both + both.T + off.T @ off) / (draws - 1)
     assert calls == 59
-    kl = kl_divergence(mean, cov, oracle.posterior)
-    print("KL", kl)
-    assert kl < 0.0010
+    assert kl_divergence(mean, cov, oracle.posterior) < 0.0010
 
 
 def test_a_covariance_of_exact_pairs_gives_the_exact_conditional_mean():
@@ -210,10 +208,10 @@ def test_sequential_monte_carlo_finds_the_shares_of_the_modes():
 
 @pytest.mark.slow
 def test_all_of_many_particles_have_the_shares_of_the_modes():
-    many = particles.mode_error("fork", particles=256, levels=150, runs=100)
+    many = particles.population_error("fork", particles=256, levels=150, runs=100)
     assert many.error < 0.01
     assert many.value < 0.005 + 3 * many.error
-    few = particles.mode_error("fork", particles=2, levels=150, runs=4000)
+    few = particles.population_error("fork", particles=2, levels=150, runs=4000)
     assert few.value > 0.03
 
 
