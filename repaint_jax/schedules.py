@@ -176,6 +176,11 @@ class NoiseSchedule:
         """float64[T], ac_t: the share of the picture's variance left at index t."""
         return np.cumprod(self.alphas)
 
+    @property
+    def log_snr(self) -> Array:
+        """float64[T], log(a / s) with a^2 = ac_t, s^2 = 1 - ac_t: half of the ratio's logarithm."""
+        return np.log(self.alphas_cumprod / (1 - self.alphas_cumprod)) / 2
+
     def alpha_cumprod_at(self, t: Array | int) -> Array:
         """ac_t for indices -1 <= t < T, where ac_{-1} = 1 is the clean picture."""
         return np.append(1.0, self.alphas_cumprod)[np.asarray(t) + 1]
@@ -203,7 +208,7 @@ class NoiseSchedule:
         if not isinstance(spec, str | int | np.integer):
             return _given(self.num_steps, spec)
         if str(spec).strip().startswith("logsnr"):
-            return _evenly_in_log_snr(self.alphas_cumprod, str(spec).strip())
+            return _evenly_in_log_snr(self.log_snr, str(spec).strip())
         return _spaced(self.num_steps, spec)
 
 
@@ -318,12 +323,11 @@ def _given(total: int, times: Sequence[int]) -> Array:
     return keep
 
 
-def _evenly_in_log_snr(alphas_cumprod: Array, spec: str) -> Array:
+def _evenly_in_log_snr(log_snr: Array, spec: str) -> Array:
     """The indices nearest to levels that are even in log(a / s), both ends included."""
-    count, total = spec.removeprefix("logsnr"), alphas_cumprod.size
+    count, total = spec.removeprefix("logsnr"), log_snr.size
     if not (count.isdecimal() and 2 <= int(count) <= total):
         raise ValueError(f'"logsnr20" takes 2 to {total} levels; got {spec!r}')
-    log_snr = np.log(alphas_cumprod / (1 - alphas_cumprod)) / 2
     wanted = np.linspace(log_snr[0], log_snr[-1], int(count))
     keep = np.abs(log_snr[:, None] - wanted).argmin(axis=0)
     # Near the clean picture neighbours may be further apart than levels: these take the next ones.

@@ -234,6 +234,17 @@ class Level(NamedTuple):
         return self.jump_signal * x + self.jump_sigma * z
 
 
+def check_gradient_share(method: Any) -> None:
+    """Raises ValueError where a method's `gradient_share` is no share."""
+    if not 0 <= method.gradient_share <= 1:
+        raise ValueError(f"gradient_share: 0 to 1, not {method.gradient_share}")
+
+
+def early_steps(method: Any, resampling: ResampleSchedule) -> np.ndarray:
+    """bool[N], the steps on the `gradient_share` of the levels, from the noisiest."""
+    return resampling.t >= (1 - method.gradient_share) * resampling.num_steps
+
+
 def tabulate_levels(method: Any, noise: NoiseSchedule, resampling: ResampleSchedule) -> Level:
     """`tabulate` of a method whose numbers are its levels'."""
     return Level.of(noise, resampling)

@@ -15,7 +15,14 @@ import numpy as np
 
 from repaint_jax.denoisers import Denoiser
 from repaint_jax.methods import mmps
-from repaint_jax.methods.base import Observation, State, method, static
+from repaint_jax.methods.base import (
+    Observation,
+    State,
+    check_gradient_share,
+    early_steps,
+    method,
+    static,
+)
 from repaint_jax.methods.implicit import Implicit
 from repaint_jax.methods.mmps import MMPS
 from repaint_jax.resampling import ResampleSchedule
@@ -50,8 +57,7 @@ class Hybrid:
     calls: int = static(default=1)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gradient_share <= 1:
-            raise ValueError(f"gradient_share: 0 to 1, not {self.gradient_share}")
+        check_gradient_share(self)
         self.parts()
 
     def parts(self) -> tuple[MMPS, Implicit]:
@@ -59,13 +65,9 @@ class Hybrid:
         clip = self.clip_denoised
         return MMPS(clip, self.churn), Implicit(clip, self.late_churn, calls=self.calls)
 
-    def early(self, resampling: ResampleSchedule) -> np.ndarray:
-        """bool[N], which steps are MMPS's."""
-        return resampling.t >= (1 - self.gradient_share) * resampling.num_steps
-
     def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
         """The numbers of each step."""
-        return Step(MMPS().tabulate(noise, resampling), self.early(resampling))
+        return Step(MMPS().tabulate(noise, resampling), early_steps(self, resampling))
 
     def init(self, key: jax.Array, observation: Observation, at: Step) -> State:
         """Pure noise."""
@@ -85,4 +87,4 @@ class Hybrid:
     def cost(self, resampling: ResampleSchedule) -> np.ndarray:
         """What each has."""
         costs = (part.cost(resampling) for part in self.parts())
-        return np.where(self.early(resampling), *costs)
+        return np.where(early_steps(self, resampling), *costs)

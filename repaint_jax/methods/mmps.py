@@ -63,14 +63,12 @@ class MMPS:
 
     def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
         """The numbers of each step."""
-        ac = noise.alpha_cumprod_at(resampling.t)
-        after = noise.alpha_cumprod_at(resampling.t - 1)
-        with np.errstate(divide="ignore"):
-            log_snr, then = (np.log(share / (1 - share)) / 2 for share in (ac, after))
-        ahead = np.zeros(ac.shape, np.float32)
-        follows = np.diff(resampling.t) == -1  # not after a jump, nor at the end, where l' = inf
-        inner = np.flatnonzero(follows & (resampling.t[1:] > 0)) + 1
-        ahead[inner] = (then - log_snr)[inner] / (2 * (log_snr[inner] - log_snr[inner - 1]))
+        t, log_snr = resampling.t, noise.log_snr
+        ahead = np.zeros(t.shape, np.float32)
+        follows = np.diff(t) == -1  # not after a jump, nor at the end, where l' = inf
+        inner = np.flatnonzero(follows & (t[1:] > 0)) + 1
+        before, now, then = log_snr[t[inner - 1]], log_snr[t[inner]], log_snr[t[inner] - 1]
+        ahead[inner] = (then - now) / (2 * (now - before))
         return Step(Level.of(noise, resampling), ahead)
 
     def init(self, key: jax.Array, observation: Observation, at: Step) -> State:

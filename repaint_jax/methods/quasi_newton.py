@@ -36,6 +36,8 @@ from repaint_jax.methods.base import (
     Level,
     Observation,
     State,
+    check_gradient_share,
+    early_steps,
     method,
     static,
 )
@@ -137,20 +139,14 @@ class QuasiNewton:
     memory: int = static(default=24)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gradient_share <= 1:
-            raise ValueError(f"gradient_share: 0 to 1, not {self.gradient_share}")
-
-    def early(self, resampling: ResampleSchedule) -> np.ndarray:
-        """bool[N], which steps ask for a product."""
-        return resampling.t >= (1 - self.gradient_share) * resampling.num_steps
+        check_gradient_share(self)
 
     def tabulate(self, noise: NoiseSchedule, resampling: ResampleSchedule) -> Step:
         """The numbers of each step."""
         follows = np.append(0, np.diff(resampling.t) == -1)
         ahead = _adams_bashforth(noise, resampling.t, follows)
-        log_snr = _log_snr(noise)[resampling.t]
-        far = np.append(False, np.abs(np.diff(log_snr)) >= APART)
-        return Step(Level.of(noise, resampling), ahead, far, self.early(resampling))
+        far = np.append(False, np.abs(np.diff(noise.log_snr[resampling.t])) >= APART)
+        return Step(Level.of(noise, resampling), ahead, far, early_steps(self, resampling))
 
     def init(self, key: jax.Array, observation: Observation, at: Step) -> Progress:
         """Pure noise."""
@@ -211,7 +207,7 @@ class QuasiNewton:
 
     def cost(self, resampling: ResampleSchedule) -> np.ndarray:
         """A gradient a step, then a call."""
-        return np.where(self.early(resampling), GRADIENT_COST, 1.0)
+        return np.where(early_steps(self, resampling), GRADIENT_COST, 1.0)
 
 
 def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -> np.ndarray:
@@ -219,7 +215,7 @@ def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -
 
     Fewer of them at the beginning, after a jump, and at the end, where l goes to infinity.
     """
-    log_snr = _log_snr(noise)
+    log_snr = noise.log_snr
     points, weights = np.polynomial.legendre.leggauss(20)
     shares, count = np.zeros((t.size, ORDER), np.float32), 0
     for i, now in enumerate(t):
@@ -236,11 +232,6 @@ def _adams_bashforth(noise: NoiseSchedule, t: np.ndarray, follows: np.ndarray) -
             lagrange = np.prod((at[:, None] - others) / (nodes[j] - others), axis=1)
             shares[i, j] = (mass * lagrange).sum() / mass.sum()
     return shares
-
-
-def _log_snr(noise: NoiseSchedule) -> np.ndarray:
-    """float64[T], l of each level."""
-    return np.log(noise.alphas_cumprod / (1 - noise.alphas_cumprod)) / 2
 
 
 # Picture by picture. LAPACK's calls for a batch wait, each in a thread of XLA's pool, for threads
